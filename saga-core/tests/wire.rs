@@ -228,18 +228,14 @@ fn uuid(last: u8) -> Bytes {
 
 /// 32 bytes a line, so that a diff shows where two encodings part.
 fn to_hex(bytes: &[u8]) -> String {
-    bytes
-        .chunks(32)
-        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
-        .collect()
+    let line = |bytes| format!("{:x}\n", Bytes::copy_from_slice(bytes));
+    bytes.chunks(32).map(line).collect::<Vec<_>>().concat()
 }
 
 fn from_hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).expect("two digits are a byte"))
-        .collect()
+    let digits: Vec<char> = text.chars().filter(|digit| !digit.is_whitespace()).collect();
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16);
+    digits.chunks(2).map(byte).collect::<Result<_, _>>().expect("a fixture is pairs of hex digits")
 }
 
 fn updating() -> bool {
