@@ -1,0 +1,47 @@
+//! The engine's error, and the box for causes that this crate does not know.
+
+use crate::{CodecError, DefinitionError, SagaId, SagaName, StoreError, TransportError};
+
+/// A cause from outside this crate.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Why the engine, a participant or a relay could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store could not be used. [`StoreError::is_transient`] tells whether to try again.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// The transport could not be used. [`TransportError::is_transient`] tells whether to try again.
+    #[error("the transport failed")]
+    Transport(#[from] TransportError),
+    /// What was put together does not fit together. Change the program.
+    #[error("the definition is not usable")]
+    Definition(#[from] DefinitionError),
+    /// The data of a saga could not be encoded. Change the data.
+    #[error("the data of the saga cannot be encoded")]
+    Codec(#[from] CodecError),
+    /// No saga of this name is registered for this type of data. Register it with `EngineBuilder::saga`.
+    #[error("no saga `{name}` with this type of data is registered")]
+    UnknownDefinition {
+        /// The name that was asked for.
+        name: SagaName,
+    },
+    /// There is no saga with this id. It was never accepted, or retention removed it.
+    #[error("there is no saga {saga}")]
+    UnknownSaga {
+        /// The id that was asked for.
+        saga: SagaId,
+    },
+    /// The action is not safe where the saga stands now; nothing was changed.
+    #[error("saga {saga} refuses: {reason}")]
+    Refused {
+        /// The saga that was asked.
+        saga: SagaId,
+        /// Why, in plain words.
+        reason: &'static str,
+    },
+    /// The engine is shutting down, or has stopped. Ask another one.
+    #[error("the engine has stopped")]
+    Stopped,
+}

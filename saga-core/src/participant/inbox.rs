@@ -1,0 +1,72 @@
+//! Contract: which commands were handled, and what was answered.
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+use crate::store::{DeadLetter, Outbox, OutboxRow, StoreError, Transactional};
+use crate::{MessageId, OutboxId};
+
+/// Remembers what a participant answered to each command, in the transaction that carried it out.
+///
+/// The record is what makes an effect happen once: a command that is delivered again finds its
+/// record and gets the same answer. It is the *inbox* half of the outbox/inbox pattern (also called
+/// idempotent receiver, Hohpe and Woolf, *Enterprise Integration Patterns*, 2003).
+///
+/// # Laws
+///
+/// Each law is a test of the same name in `saga_testkit::inbox`.
+///
+/// - `a_record_is_found_again`: with the answer byte for byte.
+/// - `unknown_commands_are_left_out`.
+/// - `an_effect_and_its_record_commit_together`, `a_dropped_transaction_leaves_no_record`.
+/// - `a_second_record_of_a_command_is_a_conflict`: nothing of the later transaction is written.
+/// - `concurrent_handlers_of_one_command_have_one_winner`.
+/// - `replies_wait_in_the_outbox`: the outbox rows of a commit are there with its records.
+/// - `a_dead_letter_is_kept_once`.
+pub trait Inbox: Transactional + Outbox {
+    /// Returns the records of those of `commands` that have one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be reached.
+    fn recorded(
+        &self,
+        transaction: &mut Self::Transaction,
+        commands: &[MessageId],
+    ) -> impl Future<Output = Result<Vec<InboxRecord>, StoreError>> + Send;
+
+    /// Commits a transaction together with the records and outbox rows of what was done in it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] if one of the commands was recorded by somebody else meanwhile; nothing
+    /// was written. [`StoreError::Unavailable`] if the outcome is unknown: everything was written or nothing.
+    fn record(
+        &self,
+        transaction: Self::Transaction,
+        handled: Handled,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What one transaction of a participant did.
+#[derive(Debug, Clone, Default)]
+pub struct Handled {
+    /// The commands, each at most once, with their answers.
+    pub records: Vec<InboxRecord>,
+    /// What is to be published.
+    pub outbox: Vec<OutboxRow>,
+    /// Outbox rows whose records the broker has acknowledged; they are deleted.
+    pub sent: Vec<OutboxId>,
+    /// Messages that are set aside.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// A command that was handled, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxRecord {
+    /// The command.
+    pub command: MessageId,
+    /// The answer, encoded.
+    pub reply: Bytes,
+}

@@ -1,0 +1,1 @@
+//! The private object-safe face.

@@ -1,0 +1,127 @@
+//! Contract: durable state of sagas, and what is still to be sent.
+//!
+//! [`SagaStore`] is what the engine commits its ticks to, [`Outbox`] what it publishes from after a
+//! crash. `MemoryStore` is the store that is always there.
+
+mod commit;
+mod error;
+mod memory;
+mod outbox;
+
+pub(crate) mod erased;
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::{IdempotencyKey, SagaId, SagaName};
+
+pub use commit::{
+    Commit, DeadLetter, DueSaga, DueSagas, HistoryRecord, NewSaga, Snapshot, Tick, Version, WakeAt,
+};
+pub use error::StoreError;
+
+pub use outbox::{Lane, Outbox, OutboxRow};
+
+/// A database with transactions that handlers write their effects through.
+pub trait Transactional: Send + Sync + 'static {
+    /// What a handler writes through: the driver's connection, inside an open transaction.
+    type Connection: Send;
+    /// An open transaction. Dropping it rolls it back.
+    type Transaction: Send + 'static;
+
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the database cannot be reached.
+    fn begin(&self) -> impl Future<Output = Result<Self::Transaction, StoreError>> + Send;
+
+    /// Returns the connection of an open transaction.
+    fn connection(transaction: &mut Self::Transaction) -> &mut Self::Connection;
+}
+
+/// Durable state of sagas.
+///
+/// # Laws
+///
+/// Each law is a test of the same name in `saga_testkit::store`.
+///
+/// - `a_tick_is_all_or_nothing`: sagas, history, outbox, deletions and dead letters change together or not at all.
+/// - `a_committed_saga_is_loaded_as_it_was_committed`.
+/// - `a_stale_commit_is_a_conflict`: a commit based on a superseded version changes nothing.
+/// - `a_second_start_of_a_saga_is_a_conflict`, `a_second_start_of_a_key_is_a_conflict`: nothing is written.
+/// - `a_key_finds_its_saga`, `keys_of_different_definitions_are_different`.
+/// - `unknown_sagas_are_left_out_of_a_load`.
+/// - `history_is_kept_in_order`.
+/// - `concurrent_commits_of_one_saga_have_one_winner`.
+/// - `commits_of_the_same_sagas_in_any_order_do_not_deadlock`.
+/// - `a_saga_is_due_from_its_wake_time_on`, `a_kept_wake_time_stays`, `an_ended_saga_is_never_due`.
+/// - `due_sagas_come_earliest_first_and_within_the_limit`.
+/// - `a_dropped_transaction_changes_nothing`, `an_effect_and_its_tick_commit_together`,
+///   `a_conflict_undoes_the_effect`.
+pub trait SagaStore: Transactional + Outbox {
+    /// Loads the sagas that exist among `sagas`, in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be reached.
+    fn load(
+        &self,
+        sagas: &[SagaId],
+    ) -> impl Future<Output = Result<Vec<Snapshot>, StoreError>> + Send;
+
+    /// Finds the sagas that were started under these keys; those that were not are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be reached.
+    fn find(
+        &self,
+        keys: &[(SagaName, IdempotencyKey)],
+    ) -> impl Future<Output = Result<Vec<(SagaName, IdempotencyKey, SagaId)>, StoreError>> + Send;
+
+    /// Makes a tick of decisions durable, all or nothing, in one round trip.
+    ///
+    /// A tick has at most one [`Commit`] per saga.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] if another engine committed one of these sagas first, or started one
+    /// under the same id or key; nothing was written. [`StoreError::Unavailable`] if the outcome is
+    /// unknown: the tick was written whole or not at all, and a repetition of it that meets a
+    /// conflict tells that it was.
+    fn commit(&self, tick: Tick) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes a tick durable together with what was written through an open transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit); the transaction's writes share the tick's fate.
+    fn commit_with(
+        &self,
+        transaction: Self::Transaction,
+        tick: Tick,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Lists the sagas whose wake time is past or comes within `horizon`, earliest first, at most
+    /// `limit` of them, with the store's own time.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be reached.
+    fn due(
+        &self,
+        horizon: Duration,
+        limit: usize,
+    ) -> impl Future<Output = Result<DueSagas, StoreError>> + Send;
+
+    /// Returns what a saga's commits recorded, oldest first; nothing for an unknown saga.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be reached.
+    fn history(
+        &self,
+        saga: SagaId,
+    ) -> impl Future<Output = Result<Vec<HistoryRecord>, StoreError>> + Send;
+}
