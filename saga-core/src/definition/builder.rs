@@ -1,0 +1,403 @@
+//! Putting steps together: the law of the pivot, held by the compiler.
+
+use std::any::{Any, TypeId};
+use std::collections::HashSet;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::erased::{Action, DataType, Definition, StepDefinition, StepKind};
+use super::{Cause, Compensate, DefinitionError, Saga, SagaData, Step};
+use crate::{Codec, CodecError, Command, MessageType, Payload, RetryPolicy, StepName};
+
+/// Most steps that one saga may have.
+const STEPS_MAX: usize = 256;
+
+/// How long a participant may take to answer, unless `.deadline(..)` says otherwise.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The saga can still turn back: `.step`, `.pivot` and `.then` can be added.
+#[derive(Debug)]
+pub enum BeforePivot {}
+
+/// The saga only goes forward: `.then` can be added.
+#[derive(Debug)]
+pub enum AfterPivot {}
+
+/// Builds a [`Saga`]: steps in order, settings after the step that they belong to.
+///
+/// The second parameter is where the builder stands; you never write it. Before the pivot every
+/// step must have a compensation; after it no step needs one:
+///
+/// | method | before the pivot | after it |
+/// |---|---|---|
+/// | [`step`](Self::step), [`parallel`](Self::parallel), [`compensation`](Self::compensation), [`pivot`](Self::pivot) | yes | no |
+/// | [`then`](Self::then), [`then_parallel`](Self::then_parallel) | yes, and ends it | yes |
+/// | [`wait`](Self::wait) | yes | yes |
+///
+/// Settings ([`when`](Self::when), [`retry`](Self::retry), [`deadline`](Self::deadline),
+/// [`compensation_retry`](Self::compensation_retry), [`compensation_deadline`](Self::compensation_deadline))
+/// apply to the step, or to each step of the group, that was added last.
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct SagaBuilder<D, Phase> {
+    version: u32,
+    steps: Vec<StepDefinition>,
+    stages: usize,
+    error: Option<DefinitionError>,
+    phase: PhantomData<fn() -> (D, Phase)>,
+}
+
+/// The steps of a parallel group: they start together, and the saga goes on when all have succeeded.
+#[must_use = "a group does nothing until it is returned"]
+pub struct Branches<D, Phase> {
+    steps: Vec<StepDefinition>,
+    phase: PhantomData<fn() -> (D, Phase)>,
+}
+
+impl<D: SagaData> SagaBuilder<D, BeforePivot> {
+    pub(super) fn new() -> Self {
+        Self { version: 1, steps: Vec::new(), stages: 0, error: None, phase: PhantomData }
+    }
+
+    /// Adds a step that is undone if a later step fails.
+    pub fn step<S: Compensate<D>>(self, step: S) -> Self {
+        self.stage(vec![compensable(step)])
+    }
+
+    /// Adds steps that run in parallel and are undone, in parallel, if one of them or a later step fails.
+    ///
+    /// If one branch is refused, the others are awaited before any of them is undone.
+    pub fn parallel(
+        self,
+        group: impl FnOnce(Branches<D, BeforePivot>) -> Branches<D, BeforePivot>,
+    ) -> Self {
+        let branches = group(Branches { steps: Vec::new(), phase: PhantomData });
+        self.stage(branches.steps)
+    }
+
+    /// Adds a compensation for what had happened before the saga started, such as the order that is now to be placed.
+    ///
+    /// It is carried out if the saga compensates, after what stands behind it in the definition.
+    pub fn compensation<C: Command>(
+        self,
+        name: StepName,
+        compensation: impl Fn(&D, &Cause) -> C + Send + Sync + 'static,
+    ) -> Self {
+        let compensation = action::<D, C>(
+            RetryPolicy::PERSISTENT,
+            move |data, cause| compensation(data, cause),
+            |_, _| {},
+        );
+        self.stage(vec![StepDefinition {
+            compensation: Some(compensation),
+            ..StepDefinition::new(name, StepKind::Prior)
+        }])
+    }
+
+    /// Adds the pivot: once it has succeeded the saga only goes forward.
+    ///
+    /// A refusal of the pivot itself still compensates. If its outcome stays unknown, it is asked
+    /// for until its attempts are used up, and then the saga parks.
+    pub fn pivot<S: Step<D>>(self, step: S) -> SagaBuilder<D, AfterPivot> {
+        self.after_pivot().stage(vec![forward(step, StepKind::Pivot)])
+    }
+
+    /// Adds a step that is retried until it succeeds and never undone; nothing that can be undone may follow.
+    pub fn then<S: Step<D>>(self, step: S) -> SagaBuilder<D, AfterPivot> {
+        self.after_pivot().then(step)
+    }
+
+    /// Adds parallel steps that are retried until they succeed; nothing that can be undone may follow.
+    pub fn then_parallel(
+        self,
+        group: impl FnOnce(Branches<D, AfterPivot>) -> Branches<D, AfterPivot>,
+    ) -> SagaBuilder<D, AfterPivot> {
+        self.after_pivot().then_parallel(group)
+    }
+
+    fn after_pivot(self) -> SagaBuilder<D, AfterPivot> {
+        SagaBuilder {
+            version: self.version,
+            steps: self.steps,
+            stages: self.stages,
+            error: self.error,
+            phase: PhantomData,
+        }
+    }
+}
+
+impl<D: SagaData> SagaBuilder<D, AfterPivot> {
+    /// Adds a step that is retried until it succeeds and never undone.
+    ///
+    /// If its attempts are used up, or it is refused, the saga parks.
+    pub fn then<S: Step<D>>(self, step: S) -> Self {
+        self.stage(vec![forward(step, StepKind::Retriable)])
+    }
+
+    /// Adds steps that run in parallel, are retried until they succeed, and are never undone.
+    pub fn then_parallel(
+        self,
+        group: impl FnOnce(Branches<D, AfterPivot>) -> Branches<D, AfterPivot>,
+    ) -> Self {
+        let branches = group(Branches { steps: Vec::new(), phase: PhantomData });
+        self.stage(branches.steps)
+    }
+}
+
+impl<D: SagaData> Branches<D, BeforePivot> {
+    /// Adds a branch that is undone if another branch or a later step fails.
+    pub fn step<S: Compensate<D>>(mut self, step: S) -> Self {
+        self.steps.push(compensable(step));
+        self
+    }
+}
+
+impl<D: SagaData> Branches<D, AfterPivot> {
+    /// Adds a branch that is retried until it succeeds.
+    pub fn then<S: Step<D>>(mut self, step: S) -> Self {
+        self.steps.push(forward(step, StepKind::Retriable));
+        self
+    }
+}
+
+impl<D: SagaData, Phase> Branches<D, Phase> {
+    /// Carries out the branch added last only if the predicate holds for the data when the group is reached.
+    pub fn when(mut self, predicate: impl Fn(&D) -> bool + Send + Sync + 'static) -> Self {
+        if let Some(step) = self.steps.last_mut() {
+            step.condition = Some(Box::new(move |data| predicate(typed(data))));
+        }
+        self
+    }
+}
+
+impl<D: SagaData, Phase> SagaBuilder<D, Phase> {
+    /// Sets the version; the default is 1.
+    ///
+    /// Register the old version beside the new one until its last saga has ended.
+    pub fn version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Adds a wait: a durable timer that outlives any process.
+    pub fn wait(
+        self,
+        name: StepName,
+        duration: impl Fn(&D) -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        self.stage(vec![StepDefinition {
+            wait: Some(Box::new(move |data| duration(typed(data)))),
+            ..StepDefinition::new(name, StepKind::Wait)
+        }])
+    }
+
+    /// Carries out the step added last only if the predicate holds for the data when the step is
+    /// reached; else it is skipped, and has nothing to undo.
+    pub fn when(self, predicate: impl Fn(&D) -> bool + Send + Sync + Clone + 'static) -> Self {
+        self.set("when", |step| {
+            let predicate = predicate.clone();
+            step.condition = Some(Box::new(move |data| predicate(typed(data))));
+            step.kind != StepKind::Prior
+        })
+    }
+
+    /// Sets how often the step added last is tried. The default is [`RetryPolicy::DEFAULT`] before the
+    /// pivot and [`RetryPolicy::PERSISTENT`] from the pivot on.
+    pub fn retry(self, policy: RetryPolicy) -> Self {
+        self.set("retry", |step| step.action.as_mut().map(|action| action.retry = policy).is_some())
+    }
+
+    /// Sets how long the participant may take to answer each attempt. The default is 30 s.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        self.set("deadline", |step| {
+            step.action.as_mut().map(|action| action.deadline = deadline).is_some()
+        })
+    }
+
+    /// Sets how often the compensation of the step added last is tried. The default is [`RetryPolicy::PERSISTENT`].
+    pub fn compensation_retry(self, policy: RetryPolicy) -> Self {
+        self.set("compensation_retry", |step| {
+            step.compensation.as_mut().map(|action| action.retry = policy).is_some()
+        })
+    }
+
+    /// Sets how long the participant may take to answer each attempt of the compensation. The default is 30 s.
+    pub fn compensation_deadline(self, deadline: Duration) -> Self {
+        self.set("compensation_deadline", |step| {
+            step.compensation.as_mut().map(|action| action.deadline = deadline).is_some()
+        })
+    }
+
+    /// Checks the definition and finishes it.
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] if two steps share a name, there is no step or an empty group, there are
+    /// more than 256 steps, or a setting follows nothing that it applies to.
+    pub fn build(self) -> Result<Saga<D>, DefinitionError> {
+        let saga = D::SAGA;
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        if self.steps.iter().all(|step| step.action.is_none() && step.wait.is_none()) {
+            return Err(DefinitionError::NoSteps { saga });
+        }
+        if self.steps.len() > STEPS_MAX {
+            let steps = self.steps.len();
+            return Err(DefinitionError::TooManySteps { saga, steps, max: STEPS_MAX });
+        }
+        let mut names = HashSet::new();
+        if let Some(step) = self.steps.iter().find(|step| !names.insert(step.name.clone())) {
+            return Err(DefinitionError::DuplicateStep { saga, step: step.name.clone() });
+        }
+        Ok(Saga::new(Definition {
+            name: saga,
+            version: self.version,
+            fingerprint: fingerprint(&self.steps),
+            steps: self.steps,
+            data: DataType { id: TypeId::of::<D>(), encode: encode::<D>, decode: decode::<D> },
+        }))
+    }
+
+    fn stage(mut self, steps: Vec<StepDefinition>) -> Self {
+        if steps.is_empty() {
+            self.error.get_or_insert(DefinitionError::EmptyGroup { saga: D::SAGA });
+        }
+        let stage = self.stages;
+        self.steps.extend(steps.into_iter().map(|step| StepDefinition { stage, ..step }));
+        self.stages += 1;
+        self
+    }
+
+    /// Applies a setting to each step of the last stage; `apply` says whether the step has such a setting.
+    fn set(mut self, setting: &'static str, apply: impl Fn(&mut StepDefinition) -> bool) -> Self {
+        let last = self.stages.checked_sub(1);
+        let mut applied = false;
+        for step in self.steps.iter_mut().filter(|step| Some(step.stage) == last) {
+            applied |= apply(step);
+        }
+        if !applied {
+            let saga = D::SAGA;
+            self.error.get_or_insert(DefinitionError::MisplacedSetting { saga, setting });
+        }
+        self
+    }
+}
+
+impl StepDefinition {
+    fn new(name: StepName, kind: StepKind) -> Self {
+        Self { name, stage: 0, kind, condition: None, action: None, compensation: None, wait: None }
+    }
+}
+
+fn compensable<D: SagaData, S: Compensate<D>>(step: S) -> StepDefinition {
+    // Two closures need the one step, and a step need not be `Clone`.
+    let step = std::sync::Arc::new(step);
+    let undo = std::sync::Arc::clone(&step);
+    let compensation = action::<D, S::Compensation>(
+        RetryPolicy::PERSISTENT,
+        move |data, cause| undo.compensation(data, cause),
+        |_, _| {},
+    );
+    StepDefinition {
+        compensation: Some(compensation),
+        ..forward_shared(step, StepKind::Compensable)
+    }
+}
+
+fn forward<D: SagaData, S: Step<D>>(step: S, kind: StepKind) -> StepDefinition {
+    forward_shared(std::sync::Arc::new(step), kind)
+}
+
+fn forward_shared<D: SagaData, S: Step<D>>(
+    step: std::sync::Arc<S>,
+    kind: StepKind,
+) -> StepDefinition {
+    let retry = match kind {
+        StepKind::Pivot | StepKind::Retriable => RetryPolicy::PERSISTENT,
+        StepKind::Prior | StepKind::Compensable | StepKind::Wait => RetryPolicy::DEFAULT,
+    };
+    let fold = std::sync::Arc::clone(&step);
+    let action = action::<D, S::Command>(
+        retry,
+        move |data, _| step.command(data),
+        move |data, reply| fold.on_reply(data, reply),
+    );
+    StepDefinition { action: Some(action), ..StepDefinition::new(S::NAME, kind) }
+}
+
+fn action<D: SagaData, C: Command>(
+    retry: RetryPolicy,
+    build: impl Fn(&D, &Cause) -> C + Send + Sync + 'static,
+    fold: impl Fn(&mut D, C::Reply) + Send + Sync + 'static,
+) -> Action {
+    Action {
+        participant: C::PARTICIPANT,
+        message_type: C::TYPE,
+        retry,
+        deadline: DEADLINE_DEFAULT,
+        build: Box::new(move |data, cause| C::Codec::encode(&build(typed(data), cause))),
+        fold: Box::new(move |data, payload| {
+            let reply = <C::Reply as crate::Message>::Codec::decode(payload.as_bytes())?;
+            fold(data.downcast_mut().expect("data is of its definition's type"), reply);
+            Ok(())
+        }),
+    }
+}
+
+fn typed<D: 'static>(data: &(dyn Any + Send + Sync)) -> &D {
+    data.downcast_ref().expect("data is of its definition's type")
+}
+
+fn encode<D: SagaData>(data: &(dyn Any + Send + Sync)) -> Result<Payload, CodecError> {
+    D::Codec::encode(typed(data))
+}
+
+fn decode<D: SagaData>(bytes: &[u8]) -> Result<super::Data, CodecError> {
+    Ok(Box::new(D::Codec::decode(bytes)?))
+}
+
+/// FNV-1a over what a running saga depends on. It is stored, so it never changes for one shape.
+fn fingerprint(steps: &[StepDefinition]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes.iter().chain(&[0]) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    for step in steps {
+        add(&step.stage.to_be_bytes());
+        add(step.name.as_str().as_bytes());
+        add(&[match step.kind {
+            StepKind::Prior => 1,
+            StepKind::Compensable => 2,
+            StepKind::Pivot => 3,
+            StepKind::Retriable => 4,
+            StepKind::Wait => 5,
+        }]);
+        for action in [&step.action, &step.compensation] {
+            let (participant, command): (&str, &str) = action.as_ref().map_or(("", ""), |action| {
+                (action.participant.as_str(), MessageType::as_str(&action.message_type))
+            });
+            add(participant.as_bytes());
+            add(command.as_bytes());
+        }
+    }
+    hash
+}
+
+impl<D, Phase> fmt::Debug for SagaBuilder<D, Phase> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps = self.steps.iter().map(|step| &step.name).collect::<Vec<_>>();
+        f.debug_struct("SagaBuilder")
+            .field("version", &self.version)
+            .field("steps", &steps)
+            .finish()
+    }
+}
+
+impl<D, Phase> fmt::Debug for Branches<D, Phase> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.steps.iter().map(|step| &step.name)).finish()
+    }
+}

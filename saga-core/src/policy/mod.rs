@@ -1,0 +1,3 @@
+//! Policies: when to ask again, and when to set a message aside.
+
+pub mod retry;
