@@ -102,7 +102,7 @@ fn a_saga_state_keeps_its_format() {
         state: state.into(),
         attempt: 300,
         due_us: 1_721_032_200_123_456,
-        reason: "timed-out".into(),
+        succeeded: true,
         command: uuid(5),
     };
     let states = [
@@ -128,9 +128,9 @@ fn a_saga_state_keeps_its_format() {
             code: "compensation-failed".into(),
             message: "the account is closed".into(),
         }),
-        cancelled: true,
+        cause_step: "capture-payment".into(),
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
-        reason: "card-declined".into(),
+        cause: "card-declined".into(),
         correlation_id: "o-1".into(),
         causation_id: "0190b5a0-0000-7000-8000-000000000001".into(),
         compensating: true,

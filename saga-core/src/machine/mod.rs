@@ -1,4 +1,41 @@
-//! What happens next: pure, no I/O, no clock.
+//! What happens next: pure, no I/O, no clock, no randomness.
+//!
+//! [`decide`] takes where a saga stands ([`Progress`]) and what was observed ([`Event`]) and answers
+//! with a [`Decision`]: where it stands then, which commands to send, and what to note in its
+//! history. The engine loads, calls it and commits the answer; so recovery is the same code path as running.
+//!
+//! # The rules
+//!
+//! | observed | before the pivot | at the pivot | after it | while compensating |
+//! |---|---|---|---|---|
+//! | succeeded | go on | go on | go on | undo what is before it |
+//! | rejected | compensate | compensate | park | park |
+//! | failed, may pass | retry | retry | retry | retry |
+//! | failed for good | park | park | park | park |
+//! | no reply in time | retry | retry | retry | retry |
+//! | attempts used up | compensate, this step too | park | park | park |
+//! | cancel | compensate | refuse | refuse | already under way |
+//!
+//! A reply counts only for the outstanding command, and a failed one only for its latest attempt.
+//! A branch of a parallel group that is still outstanding when another fails is awaited (or times
+//! out) before the group is undone, so no compensation overtakes what it undoes.
+
+mod decide;
+mod decision;
+mod event;
+mod history;
+mod progress;
+#[cfg(test)]
+mod tests;
+
+pub use decide::decide;
+pub use decision::{Decision, Ignored, OutgoingCommand, Verdict};
+pub use event::{Event, Operation, OperatorAction, ReplyEvent, Resolution};
+pub use history::{HistoryEntry, HistoryKind};
+pub use progress::{Failure, Origin, Progress, StateError, StepState, StepView};
+
+pub(crate) use history::{decode as decode_history, encode as encode_history};
+pub(crate) use progress::parked_without_definition;
 
 /// Where a saga stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,5 +57,23 @@ impl Status {
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Compensated)
+    }
+
+    /// Returns the word for it, as it is logged and stored in tables that people read.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Compensating => "compensating",
+            Self::Completed => "completed",
+            Self::Compensated => "compensated",
+            Self::Parked => "parked",
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
     }
 }

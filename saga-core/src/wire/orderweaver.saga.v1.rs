@@ -147,15 +147,15 @@ pub struct SagaState {
     /// Why the saga is parked, absent if it is not.
     #[prost(message, optional, tag = "3")]
     pub parked: ::core::option::Option<Failure>,
-    /// Whether somebody asked to cancel the saga.
-    #[prost(bool, tag = "4")]
-    pub cancelled: bool,
+    /// The step that made the saga turn back, empty if it did not or was cancelled.
+    #[prost(string, tag = "4")]
+    pub cause_step: ::prost::alloc::string::String,
     /// The W3C trace context of whatever started the saga, empty if it was not traced.
     #[prost(string, tag = "5")]
     pub traceparent: ::prost::alloc::string::String,
-    /// Why the saga compensates, empty if it does not.
+    /// Why the saga compensates: a rejection's code, or `timed-out`, `failed`, `cancelled`; empty if it does not.
     #[prost(string, tag = "6")]
-    pub reason: ::prost::alloc::string::String,
+    pub cause: ::prost::alloc::string::String,
     /// Identifies the whole business operation that the saga belongs to.
     #[prost(string, tag = "7")]
     pub correlation_id: ::prost::alloc::string::String,
@@ -181,12 +181,12 @@ pub struct StepState {
     /// The deadline, the next attempt or the end of a wait, in microseconds since 1970; 0 if none.
     #[prost(sint64, tag = "4")]
     pub due_us: i64,
-    /// Why the step was refused or failed, empty if it did not.
-    #[prost(string, tag = "5")]
-    pub reason: ::prost::alloc::string::String,
-    /// The id of the outstanding command: the 16 bytes of a UUID, empty if none is outstanding.
-    #[prost(bytes = "bytes", tag = "6")]
+    /// The id of the step's command, not of its compensation: the 16 bytes of a UUID, empty if it has none.
+    #[prost(bytes = "bytes", tag = "5")]
     pub command: ::prost::bytes::Bytes,
+    /// Whether the step's command is known to have taken effect; kept while the step is compensated.
+    #[prost(bool, tag = "6")]
+    pub succeeded: bool,
 }
 /// Nested message and enum types in `StepState`.
 pub mod step_state {
