@@ -22,6 +22,6 @@ pub use message::{Command, Envelope, Fact, Message, Rejection, Reply};
 pub use names::{InvalidName, MessageType, ParticipantName, SagaName, StepName, Topic};
 pub use participant::Inbox;
 pub use policy::retry::{Backoff, RetryPolicy};
-pub use store::{Outbox, SagaStore, StoreError};
+pub use store::{MemoryStore, Outbox, SagaStore, StoreError};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use transport::{Publisher, Subscriber, Transport, TransportError};

@@ -19,6 +19,7 @@ pub use commit::{
     Commit, DeadLetter, DueSaga, DueSagas, HistoryRecord, NewSaga, Snapshot, Tick, Version, WakeAt,
 };
 pub use error::StoreError;
+pub use memory::{MemoryConnection, MemoryStore, MemoryTransaction};
 
 pub use outbox::{Lane, Outbox, OutboxRow};
 

@@ -1,0 +1,58 @@
+# `make` lists what there is. CARGO_FLAGS goes to every cargo command that builds:
+# `make test CARGO_FLAGS=--release`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+CARGO ?= cargo
+CARGO_FLAGS ?=
+
+# Starts the services (a no-op when they are up) and points the recipe at them.
+with_services = scripts/services up; eval "$$(scripts/services env)"
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: check
+check: fmt-check lint doc build test ## Everything CI checks, except the e2e run
+
+.PHONY: test
+test: ## All tests and doctests, against a real PostgreSQL and Kafka
+	$(with_services); $(CARGO) test --workspace $(CARGO_FLAGS)
+
+.PHONY: e2e
+e2e: ## The long run: the example services with faults injected
+	$(CARGO) build -p examples --examples $(CARGO_FLAGS)
+	$(with_services); $(CARGO) test -p examples --test e2e $(CARGO_FLAGS) -- --nocapture
+
+.PHONY: bench
+bench: ## The benches
+	$(CARGO) bench -p benches $(CARGO_FLAGS)
+
+.PHONY: fmt-check
+fmt-check: ## Is everything formatted?
+	$(CARGO) fmt --all --check
+
+.PHONY: lint
+lint: ## Clippy; a warning is an error
+	$(CARGO) clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+
+.PHONY: doc
+doc: ## The API documentation; a warning is an error
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps $(CARGO_FLAGS)
+
+.PHONY: build
+build: ## Build the examples and benches
+	$(CARGO) build --workspace --examples --benches $(CARGO_FLAGS)
+
+.PHONY: services
+services: ## Start PostgreSQL and Kafka and print where they are
+	@scripts/services up
+	@scripts/services env
+
+.PHONY: clean-services
+clean-services: ## Stop PostgreSQL and Kafka and remove their data
+	scripts/services down --wipe

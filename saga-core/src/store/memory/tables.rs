@@ -1,0 +1,269 @@
+//! The engine's tables in memory: a change is checked as a whole, then applied as a whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::participant::{Handled, InboxRecord};
+use crate::store::{
+    Commit, DeadLetter, DueSaga, HistoryRecord, Lane, NewSaga, OutboxRow, Snapshot, Tick, Version,
+    WakeAt,
+};
+use crate::{IdempotencyKey, MessageId, OutboxId, SagaId, SagaName, StoreError, Timestamp, Topic};
+
+/// What is written together: a tick, what a participant handled, or what an application enqueued.
+#[derive(Default)]
+pub(super) struct Change {
+    commits: Vec<Commit>,
+    records: Vec<InboxRecord>,
+    pub(super) outbox: Vec<OutboxRow>,
+    sent: Vec<OutboxId>,
+    dead_letters: Vec<DeadLetter>,
+}
+
+impl From<Tick> for Change {
+    fn from(tick: Tick) -> Self {
+        let Tick { commits, outbox, sent, dead_letters } = tick;
+        Self { commits, records: Vec::new(), outbox, sent, dead_letters }
+    }
+}
+
+impl From<Handled> for Change {
+    fn from(handled: Handled) -> Self {
+        let Handled { records, outbox, sent, dead_letters } = handled;
+        Self { commits: Vec::new(), records, outbox, sent, dead_letters }
+    }
+}
+
+/// The tables, and the indexes over them.
+#[derive(Default)]
+pub(super) struct Tables {
+    sagas: HashMap<SagaId, SagaRow>,
+    keys: HashMap<(SagaName, IdempotencyKey), SagaId>,
+    wakes: BTreeSet<(Timestamp, SagaId)>,
+    outbox: BTreeMap<(Lane, OutboxId), Bytes>,
+    lanes: HashMap<OutboxId, Lane>,
+    leases: HashMap<Lane, Lease>,
+    inbox: HashMap<MessageId, Bytes>,
+    dead_letters: BTreeMap<(Topic, u32, u64), DeadLetter>,
+}
+
+struct SagaRow {
+    snapshot: Snapshot,
+    history: Vec<HistoryRecord>,
+}
+
+struct Lease {
+    holder: OutboxId,
+    until: Timestamp,
+}
+
+impl Tables {
+    /// Applies a change if nothing in it is in conflict with what is stored; otherwise does nothing.
+    pub(super) fn apply(&mut self, change: Change) -> Result<(), StoreError> {
+        self.check_commits(&change.commits)?;
+        self.check_records(&change.records)?;
+        self.check_outbox(&change.outbox)?;
+        // From here on nothing can fail.
+        self.remove_sent(&change.sent);
+        for commit in change.commits {
+            self.write_saga(commit);
+        }
+        self.inbox.extend(change.records.into_iter().map(|record| (record.command, record.reply)));
+        for row in change.outbox {
+            self.lanes.insert(row.id, row.lane.clone());
+            self.outbox.insert((row.lane, row.id), row.body);
+        }
+        for letter in change.dead_letters {
+            let place = (letter.topic.clone(), letter.partition, letter.offset);
+            self.dead_letters.entry(place).or_insert(letter);
+        }
+        Ok(())
+    }
+
+    fn check_commits(&self, commits: &[Commit]) -> Result<(), StoreError> {
+        let mut sagas = HashSet::with_capacity(commits.len());
+        let mut keys = HashSet::new();
+        for commit in commits {
+            if !sagas.insert(commit.saga) {
+                return Err(refused("a saga is committed twice in one tick"));
+            }
+            match &commit.new {
+                Some(new) if commit.expected == Version(0) => {
+                    self.check_start(commit.saga, new)?;
+                    if new.key.as_ref().is_some_and(|key| !keys.insert((&new.name, key))) {
+                        return Err(refused("two sagas start under one key in one tick"));
+                    }
+                }
+                None if commit.expected != Version(0) => self.check_version(commit)?,
+                Some(_) | None => {
+                    return Err(refused("`new` is given exactly if `expected` is 0"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_start(&self, saga: SagaId, new: &NewSaga) -> Result<(), StoreError> {
+        let key = new.key.as_ref().map(|key| (new.name.clone(), key.clone()));
+        let key_is_taken = key.is_some_and(|key| self.keys.contains_key(&key));
+        if key_is_taken || self.sagas.contains_key(&saga) {
+            return Err(StoreError::Conflict);
+        }
+        Ok(())
+    }
+
+    fn check_version(&self, commit: &Commit) -> Result<(), StoreError> {
+        let stored = self.sagas.get(&commit.saga).map(|row| row.snapshot.version);
+        if stored == Some(commit.expected) { Ok(()) } else { Err(StoreError::Conflict) }
+    }
+
+    fn check_records(&self, records: &[InboxRecord]) -> Result<(), StoreError> {
+        let mut commands = HashSet::with_capacity(records.len());
+        for record in records {
+            if !commands.insert(record.command) {
+                return Err(refused("a command is recorded twice in one transaction"));
+            }
+            if self.inbox.contains_key(&record.command) {
+                return Err(StoreError::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_outbox(&self, rows: &[OutboxRow]) -> Result<(), StoreError> {
+        let mut ids = HashSet::with_capacity(rows.len());
+        for row in rows {
+            if !ids.insert(row.id) {
+                return Err(refused("an outbox row is appended twice in one transaction"));
+            }
+            if self.lanes.contains_key(&row.id) {
+                return Err(StoreError::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_saga(&mut self, commit: Commit) {
+        let Commit { saga, expected, new, status, wake_at, state, history } = commit;
+        let version = expected.next();
+        if let Some(new) = new {
+            if let Some(key) = new.key.clone() {
+                self.keys.insert((new.name.clone(), key), saga);
+            }
+            let snapshot =
+                Snapshot { saga, version, new, status, wake_at: None, state: Bytes::new() };
+            self.sagas.insert(saga, SagaRow { snapshot, history: Vec::new() });
+        }
+        let row = self.sagas.get_mut(&saga).expect("a commit is of a stored saga: it was checked");
+        let snapshot = &mut row.snapshot;
+        let wake_at = match wake_at {
+            WakeAt::Keep => snapshot.wake_at,
+            WakeAt::At(time) => Some(time),
+            WakeAt::Never => None,
+        };
+        if wake_at != snapshot.wake_at {
+            self.wakes.extend(wake_at.map(|time| (time, saga)));
+            if let Some(time) = snapshot.wake_at {
+                self.wakes.remove(&(time, saga));
+            }
+        }
+        (snapshot.version, snapshot.status) = (version, status);
+        (snapshot.wake_at, snapshot.state) = (wake_at, state);
+        if !history.is_empty() {
+            row.history.push(HistoryRecord { version, entries: history });
+        }
+    }
+
+    pub(super) fn remove_sent(&mut self, rows: &[OutboxId]) {
+        for &id in rows {
+            if let Some(lane) = self.lanes.remove(&id) {
+                self.outbox.remove(&(lane, id));
+            }
+        }
+    }
+
+    pub(super) fn load(&self, sagas: &[SagaId]) -> Vec<Snapshot> {
+        sagas.iter().filter_map(|saga| Some(self.sagas.get(saga)?.snapshot.clone())).collect()
+    }
+
+    pub(super) fn find(
+        &self,
+        keys: &[(SagaName, IdempotencyKey)],
+    ) -> Vec<(SagaName, IdempotencyKey, SagaId)> {
+        keys.iter()
+            .filter_map(|key| Some((key.0.clone(), key.1.clone(), *self.keys.get(key)?)))
+            .collect()
+    }
+
+    pub(super) fn due(&self, until: Timestamp, limit: usize) -> Vec<DueSaga> {
+        let due = self.wakes.iter().take_while(|(wake_at, _)| *wake_at <= until);
+        due.take(limit)
+            .map(|&(wake_at, saga)| DueSaga {
+                saga,
+                home: self.sagas[&saga].snapshot.new.home,
+                wake_at,
+            })
+            .collect()
+    }
+
+    pub(super) fn history(&self, saga: SagaId) -> Vec<HistoryRecord> {
+        self.sagas.get(&saga).map(|row| row.history.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn unsent(&self, lanes: &[Lane], limit: usize) -> Vec<OutboxRow> {
+        let lanes: BTreeSet<&Lane> = lanes.iter().collect();
+        lanes.into_iter().flat_map(|lane| self.unsent_in(lane)).take(limit).collect()
+    }
+
+    fn unsent_in(&self, lane: &Lane) -> impl Iterator<Item = OutboxRow> {
+        let first = (lane.clone(), OutboxId(uuid::Uuid::nil()));
+        let last = (lane.clone(), OutboxId(uuid::Uuid::max()));
+        self.outbox.range(first..=last).map(|((lane, id), body)| OutboxRow {
+            id: *id,
+            lane: lane.clone(),
+            body: body.clone(),
+        })
+    }
+
+    pub(super) fn outbox_len(&self) -> usize {
+        self.outbox.len()
+    }
+
+    pub(super) fn lease(
+        &mut self,
+        lane: &Lane,
+        holder: OutboxId,
+        duration: Duration,
+        now: Timestamp,
+    ) -> bool {
+        let held = self.leases.get(lane).filter(|lease| lease.until > now);
+        if held.is_some_and(|lease| lease.holder != holder) {
+            return false;
+        }
+        if duration.is_zero() {
+            self.leases.remove(lane);
+        } else {
+            self.leases.insert(lane.clone(), Lease { holder, until: now + duration });
+        }
+        true
+    }
+
+    pub(super) fn recorded(&self, commands: &[MessageId]) -> Vec<InboxRecord> {
+        commands
+            .iter()
+            .filter_map(|&command| {
+                Some(InboxRecord { command, reply: self.inbox.get(&command)?.clone() })
+            })
+            .collect()
+    }
+
+    pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.dead_letters.values().cloned().collect()
+    }
+}
+
+fn refused(reason: &'static str) -> StoreError {
+    StoreError::Refused { operation: "commit", source: reason.into() }
+}
