@@ -648,7 +648,7 @@ fn command_id(saga: SagaId, step: &StepName) -> MessageId {
 }
 
 /// Returns the id of a step's compensation.
-fn compensation_id(saga: SagaId, step: &StepName) -> MessageId {
+pub(super) fn compensation_id(saga: SagaId, step: &StepName) -> MessageId {
     let command = command_id(saga, step);
     time_ordered(saga, Uuid::new_v5(&command.0, b"compensation"))
 }

@@ -24,6 +24,7 @@ mod decide;
 mod decision;
 mod event;
 mod history;
+mod outstanding;
 mod progress;
 #[cfg(test)]
 mod tests;

@@ -9,3 +9,14 @@ pub use envelope::{
     CommandHeaders, ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, Kind, Outcome, ReplyHeaders,
 };
 pub use reply::{Rejection, Reply};
+
+/// Prints an error with its causes.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

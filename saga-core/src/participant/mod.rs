@@ -1,3 +1,208 @@
-//! The other side of a command.
+//! The other side of a command: a service that carries commands out, each exactly once.
+//!
+//! A [`Participant`] routes commands to [handlers](Handle). Started on a store and a transport it
+//! takes commands from its topic; registered with an engine ([`EngineBuilder::local`](crate::EngineBuilder::local))
+//! it runs inside the engine's own transactions.
+//!
+//! # What happens to a command
+//!
+//! In one transaction of the participant's own database: look the command up in the [`Inbox`];
+//! carry it out; record it with its answer; append the reply to the outbox. Then publish,
+//! then acknowledge. The order of these is why a crash anywhere doubles nothing and loses nothing.
+//!
+//! - A command that was recorded gets the recorded answer again.
+//! - A compensation whose command was never seen leaves a tombstone under that command's id and
+//!   answers that there is nothing to undo; the command arriving later is refused (the *barrier*).
+//! - An error rolls back and is tried again, three times at once and then by the saga's policy.
+//!   One command's error never fails its neighbours: the batch is taken apart until it stands alone.
+//! - A panic, an undecodable command or [`HandlerError::terminal`] parks the saga.
+
+mod barrier;
+mod handler;
 mod inbox;
+mod route;
+mod service;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::message::{Envelope, Message as _, Outcome};
+use crate::transport::Record;
+use crate::{Command, DefinitionError, MessageType, ParticipantName};
+
+pub use handler::{
+    Context, Handle, HandleAll, HandleExternal, HandlerError, HandlerResult, Terminal,
+};
 pub use inbox::{Handled, Inbox, InboxRecord};
+pub use service::RunningParticipant;
+
+pub(crate) use barrier::rounds;
+pub(crate) use route::Answer;
+use route::{All, Answers, Each, External, Route};
+
+/// A service that carries out commands: the handlers, by type of command.
+///
+/// `Conn` is the connection of the store that it will run on.
+///
+/// # Examples
+///
+/// ```
+/// # use saga_core::{Context, Handle, HandlerResult, Reply};
+/// # use saga_core::{Command, Json, Message, MessageType};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] struct TakeOne;
+/// # impl Message for TakeOne { const TYPE: MessageType = MessageType::new("TakeOne"); type Codec = Json; }
+/// # impl Command for TakeOne { type Reply = Left; const PARTICIPANT: ParticipantName = STOCK; }
+/// # #[derive(Serialize, Deserialize)] struct Left(u32);
+/// # impl Message for Left { const TYPE: MessageType = MessageType::new("Left"); type Codec = Json; }
+/// # struct Stock;
+/// # impl Handle<TakeOne, u32> for Stock {
+/// #     async fn handle(&self, _: TakeOne, _: &mut Context<'_, u32>) -> HandlerResult<Left> { Ok(Reply::succeeded(Left(1))) }
+/// # }
+/// use saga_core::{Participant, ParticipantName};
+///
+/// const STOCK: ParticipantName = ParticipantName::new("stock");
+/// let participant = Participant::builder(STOCK).handle::<TakeOne>(Stock).build()?;
+/// assert_eq!(participant.name(), &STOCK);
+/// # Ok::<(), saga_core::DefinitionError>(())
+/// ```
+pub struct Participant<Conn> {
+    name: ParticipantName,
+    routes: HashMap<MessageType, Route<Conn>>,
+}
+
+impl<Conn: Send + 'static> Participant<Conn> {
+    /// Begins a participant. Its name is also its consumer group and the prefix of its topics.
+    #[must_use]
+    pub fn builder(name: ParticipantName) -> ParticipantBuilder<Conn> {
+        let participant = Self { name, routes: HashMap::new() };
+        ParticipantBuilder { participant, error: None }
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub const fn name(&self) -> &ParticipantName {
+        &self.name
+    }
+
+    /// Returns true if commands of this type can be carried out inside a transaction.
+    pub(crate) fn has_handler(&self, command: &MessageType) -> bool {
+        matches!(self.routes.get(command), Some(Route::Transactional(_)))
+    }
+
+    /// Carries out commands, none twice of one saga, and answers each in order.
+    ///
+    /// Commands of one type are handed over together.
+    async fn carry_out(&self, commands: &[&Envelope], connection: &mut Conn) -> Answers {
+        let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
+        let mut facts = Vec::new();
+        for (message_type, indices) in by_type(commands) {
+            let group: Vec<_> = indices.iter().map(|&index| commands[index]).collect();
+            let Some(Route::Transactional(handler)) = self.routes.get(message_type) else {
+                let no_handler = Answer::no_handler(message_type);
+                indices.iter().for_each(|&index| answers[index] = Some(no_handler.clone()));
+                continue;
+            };
+            let (answered, told) = handler.handle(&group, connection).await?;
+            indices.iter().zip(answered).for_each(|(&index, it)| answers[index] = Some(it));
+            facts.extend(told);
+        }
+        let answers = answers.into_iter().map(|answer| answer.expect("each index is in one group"));
+        Ok((answers.collect(), facts))
+    }
+
+    /// Carries out commands inside an engine's own transaction.
+    pub(crate) async fn carry_out_locally(
+        &self,
+        commands: &[&Envelope],
+        connection: &mut Conn,
+    ) -> Result<(Vec<Answer>, Vec<Record>), LocalFailure> {
+        match self.carry_out(commands, connection).await {
+            Ok(carried_out) => Ok(carried_out),
+            Err(failure) if failure.is_terminal => {
+                Err(LocalFailure(Outcome::FailedPermanently(failure.message)))
+            }
+            Err(failure) => Err(LocalFailure(Outcome::FailedTransiently(failure.message))),
+        }
+    }
+}
+
+/// Why a group of local commands was not carried out.
+#[derive(Debug)]
+pub(crate) struct LocalFailure(pub(crate) Outcome);
+
+fn by_type<'a>(commands: &[&'a Envelope]) -> Vec<(&'a MessageType, Vec<usize>)> {
+    let mut groups: Vec<(&MessageType, Vec<usize>)> = Vec::new();
+    for (index, command) in commands.iter().enumerate() {
+        match groups.iter_mut().find(|(message_type, _)| *message_type == &command.message_type) {
+            Some((_, indices)) => indices.push(index),
+            None => groups.push((&command.message_type, vec![index])),
+        }
+    }
+    groups
+}
+
+/// Builds a [`Participant`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ParticipantBuilder<Conn> {
+    participant: Participant<Conn>,
+    error: Option<DefinitionError>,
+}
+
+impl<Conn: Send + 'static> ParticipantBuilder<Conn> {
+    /// Carries out commands of type `C` with a transactional handler.
+    pub fn handle<C: Command>(self, handler: impl Handle<C, Conn>) -> Self {
+        self.route::<C>(Route::Transactional(Box::new(Each(handler, PhantomData::<fn(C)>))))
+    }
+
+    /// Carries out commands of type `C` with a transactional handler that takes many at once.
+    pub fn handle_all<C: Command>(self, handler: impl HandleAll<C, Conn>) -> Self {
+        self.route::<C>(Route::Transactional(Box::new(All(handler, PhantomData::<fn(C)>))))
+    }
+
+    /// Carries out commands of type `C` by calling another system.
+    pub fn handle_external<C: Command>(self, handler: impl HandleExternal<C>) -> Self {
+        self.route::<C>(Route::External(Box::new(External(handler, PhantomData::<fn(C)>))))
+    }
+
+    fn route<C: Command>(mut self, route: Route<Conn>) -> Self {
+        let participant = self.participant.name.clone();
+        if C::PARTICIPANT != participant {
+            let (command, expected) = (C::TYPE, C::PARTICIPANT);
+            self.error.get_or_insert(DefinitionError::ForeignCommand {
+                participant,
+                command,
+                expected,
+            });
+        } else if self.participant.routes.insert(C::TYPE, route).is_some() {
+            let command = C::TYPE;
+            self.error.get_or_insert(DefinitionError::DuplicateHandler { participant, command });
+        }
+        self
+    }
+
+    /// Checks the participant and finishes it.
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] if a command has two handlers or belongs to another participant.
+    pub fn build(self) -> Result<Participant<Conn>, DefinitionError> {
+        self.error.map_or(Ok(self.participant), Err)
+    }
+}
+
+impl<Conn> fmt::Debug for Participant<Conn> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Participant")
+            .field("name", &self.name)
+            .field("commands", &self.routes.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl<Conn> fmt::Debug for ParticipantBuilder<Conn> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParticipantBuilder").field("participant", &self.participant).finish()
+    }
+}

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::machine::Status;
 use crate::store::OutboxRow;
+use crate::transport::Delivery;
 use crate::{IdempotencyKey, MessageId, OutboxId, SagaId, SagaName, Timestamp, Topic};
 
 /// How often a saga has been committed: 1 after its start.
@@ -159,4 +160,25 @@ pub struct DeadLetter {
     pub reason: String,
     /// What was found, for a person.
     pub detail: String,
+}
+
+impl DeadLetter {
+    /// Sets a delivery aside.
+    #[must_use]
+    pub fn new(delivery: Delivery, reason: &str, detail: &str) -> Self {
+        let Delivery { position, key, value, headers, timestamp } = delivery;
+        Self {
+            id: MessageId::now(),
+            topic: position.topic,
+            partition: position.partition,
+            offset: position.offset,
+            timestamp,
+            key,
+            value,
+            headers,
+            reason: reason.to_owned(),
+            // A database's text takes no NUL, and the detail may quote the message.
+            detail: detail.chars().filter(|c| !c.is_control()).take(1000).collect(),
+        }
+    }
 }

@@ -22,6 +22,7 @@ pub use error::StoreError;
 pub use memory::{MemoryConnection, MemoryStore, MemoryTransaction};
 
 pub use outbox::{Lane, Outbox, OutboxRow};
+pub(crate) use outbox::fact_record;
 
 /// A database with transactions that handlers write their effects through.
 pub trait Transactional: Send + Sync + 'static {

@@ -5,8 +5,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message as _;
 
-use crate::{OutboxId, ParticipantName, StoreError};
+use crate::message::{Envelope, Kind, Message};
+use crate::transport::Record;
+use crate::wire;
+use crate::{
+    Clock as _, Codec, CodecError, CorrelationId, Fact, MessageId, OutboxId, ParticipantName,
+    StoreError, SystemClock, Topic,
+};
 
 /// Messages that were committed together with the state that they follow from.
 ///
@@ -104,4 +111,83 @@ pub struct OutboxRow {
     pub lane: Lane,
     /// The records, encoded.
     pub body: Bytes,
+}
+
+impl OutboxRow {
+    /// Packs records into a new row.
+    #[must_use]
+    pub fn new(lane: Lane, records: &[Record]) -> Self {
+        let records = records.iter().map(|record| wire::OutboxRecord {
+            topic: record.topic.to_string(),
+            partition: record.partition,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: record
+                .headers
+                .iter()
+                .map(|(name, value)| wire::Header { name: name.clone(), value: value.clone() })
+                .collect(),
+        });
+        let body = wire::OutboxBatch { records: records.collect() }.encode_to_vec().into();
+        Self { id: OutboxId::now(), lane, body }
+    }
+
+    /// Makes a row of the [application lane](Lane::application) that tells a fact, published under `key`.
+    ///
+    /// Store it in the transaction that makes the fact true; a [`Relay`](crate::Relay) publishes it.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if the fact cannot be encoded or the key is no [`CorrelationId`].
+    pub fn fact<F: Fact>(fact: &F, key: &str) -> Result<Self, CodecError> {
+        Ok(Self::new(Lane::application(), &[fact_record(fact, key, None)?]))
+    }
+
+    /// Unpacks the records.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if the body is damaged.
+    pub fn records(&self) -> Result<Vec<Record>, CodecError> {
+        let batch = wire::OutboxBatch::decode(self.body.clone()).map_err(CodecError::new)?;
+        let unpack = |record: wire::OutboxRecord| {
+            Ok(Record {
+                topic: Topic::parse(&record.topic).map_err(CodecError::new)?,
+                partition: record.partition,
+                key: record.key,
+                value: record.value,
+                headers: record.headers.into_iter().map(|h| (h.name, h.value)).collect(),
+            })
+        };
+        batch.records.into_iter().map(unpack).collect()
+    }
+}
+
+/// Makes the record that tells a fact; `cause` is the message that it follows from.
+pub(crate) fn fact_record<F: Fact>(
+    fact: &F,
+    key: &str,
+    cause: Option<&Envelope>,
+) -> Result<Record, CodecError> {
+    let envelope = Envelope {
+        id: MessageId::now(),
+        message_type: F::TYPE,
+        source: F::SOURCE,
+        correlation: match cause {
+            Some(cause) => cause.correlation.clone(),
+            None => CorrelationId::new(key).map_err(CodecError::new)?,
+        },
+        causation: cause.map(|cause| cause.id),
+        traceparent: cause.and_then(|cause| cause.traceparent.clone()),
+        timestamp: SystemClock::new().now(),
+        kind: Kind::Fact,
+        payload: <F as Message>::Codec::encode(fact)?,
+    };
+    Ok(Record {
+        topic: F::SOURCE.events(),
+        partition: None,
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: envelope.encode(),
+        headers: Vec::new(),
+    })
 }

@@ -1,0 +1,32 @@
+//! Running sagas in memory, so that a reply need not read its saga from the store.
+
+use std::collections::HashMap;
+
+use super::work::Work;
+use crate::SagaId;
+
+/// The sagas that were committed last, in two generations: when the young one is full it becomes
+/// the old one, and what nobody took from the old one meanwhile is forgotten.
+pub(super) struct Cache {
+    young: HashMap<SagaId, Work>,
+    old: HashMap<SagaId, Work>,
+    generation_max: usize,
+}
+
+impl Cache {
+    /// Makes a cache of at most `sagas` sagas.
+    pub(super) fn new(sagas: usize) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), generation_max: (sagas / 2).max(1) }
+    }
+
+    pub(super) fn take(&mut self, saga: SagaId) -> Option<Work> {
+        self.young.remove(&saga).or_else(|| self.old.remove(&saga))
+    }
+
+    pub(super) fn put(&mut self, work: Work) {
+        if self.young.len() >= self.generation_max {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(work.saga, work);
+    }
+}

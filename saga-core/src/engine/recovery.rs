@@ -1,0 +1,138 @@
+//! What nobody else would notice: sagas whose time has come, and what a dead engine left in the outbox.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::work::Work;
+use super::worker::Worker;
+use crate::machine::Status;
+use crate::store::{Lane, OutboxRow};
+use crate::{Error, SagaId, Timestamp};
+
+/// How far ahead timers are taken into memory.
+const HORIZON: Duration = Duration::from_secs(10);
+/// How often the store is asked for sagas whose time comes near.
+const SCAN_EVERY: Duration = Duration::from_secs(5);
+/// Most sagas taken over by one scan.
+const SCAN_MAX: usize = 1000;
+/// How long a saga of another engine may be overdue before this one looks after it.
+const GRACE: Duration = Duration::from_secs(5);
+/// How old an outbox row of ours must be before it is taken for forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+/// Most outbox rows that are read back at once.
+const ROWS_MAX: usize = 10_000;
+
+impl Worker {
+    /// Finds the sagas whose time comes near and corrects our clock by the store's.
+    pub(super) async fn scan(&mut self) -> Result<(), Error> {
+        let before = self.clock.now_dyn();
+        let due = match self.store.due(HORIZON, SCAN_MAX).await {
+            Ok(due) => due,
+            Err(error) if error.is_transient() => {
+                warn!(%error, "sagas that are due cannot be listed; trying again");
+                self.next_scan = self.now() + Duration::from_secs(1);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.clock_offset_us = due.now.as_micros() - before.as_micros();
+        let is_full = due.sagas.len() == SCAN_MAX;
+        for saga in due.sagas {
+            let is_ours = self.outlet.is_none() || self.routing.owned().contains(&saga.home);
+            let is_overdue = saga.wake_at + GRACE < due.now;
+            if (is_ours || is_overdue) && !self.timers.has(saga.saga) {
+                self.timers.set(saga.saga, Some(saga.wake_at));
+            }
+        }
+        // A full page means that there is more; it is asked for once these have moved on.
+        let pause = if is_full { SCAN_EVERY / 10 } else { SCAN_EVERY };
+        self.next_scan = due.now + pause;
+        self.find_forgotten_rows().await;
+        let watched: Vec<_> = self.watchers.keys().copied().collect();
+        self.look_after(&watched).await;
+        Ok(())
+    }
+
+    /// Takes a saga's next timer into memory if it fires soon; a later one is found by a scan.
+    pub(super) fn set_timer(&mut self, work: &Work) {
+        let soon = self.now() + HORIZON;
+        self.timers.set(work.saga, work.next_due().filter(|due| *due <= soon));
+    }
+
+    /// Publishes what earlier owners of newly taken partitions committed and may not have published.
+    pub(super) async fn recover_lanes(&mut self) -> Result<(), Error> {
+        let lanes = self.lanes(&std::mem::take(&mut self.to_recover));
+        let mut tries = 0;
+        loop {
+            match self.store.unsent(&lanes, ROWS_MAX).await {
+                Ok(rows) => {
+                    self.republish(rows, "publishing what was left in the outbox");
+                    return Ok(());
+                }
+                Err(error) => self.wait_for_store(error, &mut tries).await?,
+            }
+        }
+    }
+
+    /// Publishes rows of our partitions that another engine committed and then died: it may have
+    /// done so after we looked.
+    async fn find_forgotten_rows(&mut self) {
+        if self.outlet.is_none() || self.routing.owned().is_empty() {
+            return;
+        }
+        let owned: Vec<_> = self.routing.owned().iter().copied().collect();
+        let now = self.now();
+        match self.store.unsent(&self.lanes(&owned), ROWS_MAX).await {
+            Ok(mut rows) => {
+                rows.retain(|row| appended_at(row) + FORGOTTEN_AFTER < now);
+                self.republish(rows, "publishing what was forgotten in the outbox");
+            }
+            Err(error) => warn!(%error, "the outbox cannot be read; trying again"),
+        }
+    }
+
+    fn republish(&mut self, mut rows: Vec<OutboxRow>, why: &'static str) {
+        let Some(outlet) = &mut self.outlet else { return };
+        rows.retain(|row| !outlet.holds(row.id));
+        if !rows.is_empty() {
+            info!(rows = rows.len(), why);
+        }
+        outlet.push_rows(rows);
+    }
+
+    fn lanes(&self, numbers: &[u32]) -> Vec<Lane> {
+        numbers.iter().map(|&number| Lane::new(self.name.clone(), number)).collect()
+    }
+
+    /// Answers those who wait for sagas that have ended meanwhile, here or in another engine.
+    pub(super) async fn look_after(&mut self, sagas: &[SagaId]) {
+        if sagas.is_empty() {
+            return;
+        }
+        let snapshots = match self.store.load(sagas).await {
+            Ok(snapshots) => snapshots,
+            Err(error) => {
+                warn!(%error, "sagas that are waited for cannot be read; trying again");
+                return;
+            }
+        };
+        for snapshot in snapshots {
+            if snapshot.status.is_final() || snapshot.status == Status::Parked {
+                for watcher in self.watchers.remove(&snapshot.saga).unwrap_or_default() {
+                    let _ = watcher.send(Ok(snapshot.status));
+                }
+            }
+        }
+        self.watchers.retain(|_, watchers| {
+            watchers.retain(|watcher| !watcher.is_closed());
+            !watchers.is_empty()
+        });
+    }
+}
+
+/// Reads the time from a row's id, which is a version 7 UUID.
+fn appended_at(row: &OutboxRow) -> Timestamp {
+    let (seconds, nanos) = row.id.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
+    Timestamp::default() + Duration::new(seconds, nanos)
+}

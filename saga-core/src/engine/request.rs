@@ -1,0 +1,68 @@
+//! What is asked of the engine's loop: by its callers, by messages and by timers.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::definition::{Data, Definition};
+use crate::machine::{Event, Origin, Status};
+use crate::store::DeadLetter;
+use crate::transport::{Position, Record};
+use crate::{Error, IdempotencyKey, MessageId, SagaId};
+
+/// What a caller asks of the loop.
+pub(super) enum Request {
+    /// Do something to a saga.
+    Input(Input),
+    /// Tell when a saga has ended or is parked.
+    Watch { saga: SagaId, responder: oneshot::Sender<Result<Status, Error>> },
+}
+
+/// What a tick reacts to.
+pub(super) enum Input {
+    Start(Start),
+    Event(Happening),
+}
+
+/// A saga that is to start.
+pub(super) struct Start {
+    pub(super) saga: SagaId,
+    pub(super) definition: Arc<Definition>,
+    pub(super) key: Option<IdempotencyKey>,
+    pub(super) origin: Origin,
+    pub(super) data: Data,
+    /// Who waits for it; nobody, if a fact starts it.
+    pub(super) responder: Option<oneshot::Sender<Result<Accepted, Error>>>,
+}
+
+/// The answer to a start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Accepted {
+    pub(super) saga: SagaId,
+    pub(super) is_new: bool,
+}
+
+/// Something that happened to a saga that may exist.
+pub(super) struct Happening {
+    pub(super) saga: SagaId,
+    pub(super) event: Event,
+    /// The message that said so.
+    pub(super) message: Option<MessageId>,
+    pub(super) responder: Option<oneshot::Sender<Result<(), Error>>>,
+}
+
+/// What was gathered for one tick.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) inputs: Vec<Input>,
+    /// Messages that are set aside, with the partition that they came in and the record for the dead-letter topic.
+    pub(super) dead_letters: Vec<(DeadLetter, Record)>,
+    /// The deliveries that are done with once all this is durable.
+    pub(super) positions: Vec<Position>,
+}
+
+impl Batch {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.inputs.is_empty() && self.dead_letters.is_empty() && self.positions.is_empty()
+    }
+}

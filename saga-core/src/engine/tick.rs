@@ -1,0 +1,625 @@
+//! The tick: everything that was gathered, decided in memory, made durable in one commit.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tracing::{debug, error, trace, warn};
+
+use super::request::{Accepted, Batch, Happening, Input, Start};
+use super::routing::envelope;
+use super::work::{Broken, Work};
+use super::worker::Worker;
+use crate::machine::{Event, OutgoingCommand, Progress, ReplyEvent, Status, Verdict};
+use crate::message::Outcome;
+use crate::participant::Answer;
+use crate::store::erased::{CarriedOut, LocalCommand, LocalSetback};
+use crate::store::{DeadLetter, Lane, NewSaga, OutboxRow, StoreError, Tick};
+use crate::transport::{Position, Record};
+use crate::{BoxError, Error, OutboxId, SagaId};
+
+/// What one commit deals with.
+#[derive(Default)]
+struct Round {
+    starting: Vec<Starting>,
+    happenings: Vec<Happening>,
+    local: Vec<LocalCall>,
+}
+
+/// A saga that was decided to start and is not committed yet.
+struct Starting {
+    work: Work,
+    responders: Vec<oneshot::Sender<Result<Accepted, Error>>>,
+}
+
+/// A command for a participant inside the engine.
+struct LocalCall {
+    saga: SagaId,
+    command: OutgoingCommand,
+    /// The answer, if it is known without asking the participant.
+    answer: Option<Answer>,
+}
+
+/// Why a round was not committed. Nothing was written, or nobody knows.
+enum Setback {
+    Store(StoreError),
+    /// A participant inside the engine failed at one of the commands.
+    Local(Outcome),
+}
+
+/// The sagas of a round, in the order that they were met.
+#[derive(Default)]
+struct Works {
+    all: Vec<Work>,
+    index: HashMap<SagaId, usize>,
+    broken: Vec<(SagaId, Broken)>,
+}
+
+/// What came of something that happened to a saga.
+enum Came {
+    Of(Verdict),
+    ToNobody,
+    ToNothing,
+}
+
+/// Records by the lane that they leave through.
+type Outgoing = BTreeMap<u32, Vec<Record>>;
+
+impl Worker {
+    /// Decides on everything in a batch and makes it durable; returns what to acknowledge.
+    ///
+    /// A conflict, a lost connection or an element that is refused changes nothing and is overcome here.
+    pub(super) async fn tick(&mut self, batch: Batch) -> Result<Vec<Position>, Error> {
+        let Batch { inputs, dead_letters, positions } = batch;
+        if !dead_letters.is_empty() {
+            self.set_aside(dead_letters).await?;
+        }
+        let mut round = Round::default();
+        let mut starts = Vec::new();
+        for input in inputs {
+            match input {
+                Input::Start(start) => starts.push(start),
+                Input::Event(happening) => round.happenings.push(happening),
+            }
+        }
+        round.starting = self.begin(starts);
+        round.local = self.take_local();
+        self.carry_through(round).await?;
+        Ok(positions)
+    }
+
+    /// Tries a round until it is committed.
+    async fn carry_through(&mut self, mut round: Round) -> Result<(), Error> {
+        let mut tries = 0;
+        while !round.is_empty() {
+            match self.attempt(&mut round).await {
+                Ok(()) => return Ok(()),
+                Err(Setback::Local(outcome)) => self.narrow(&mut round, outcome),
+                Err(Setback::Store(StoreError::Conflict)) => {
+                    debug!("another engine or another start came first; deciding again");
+                    self.settle_started(&mut round.starting).await?;
+                }
+                Err(Setback::Store(StoreError::Refused { operation, source })) => {
+                    let parts = round.split();
+                    if parts.len() > 1 {
+                        for part in parts {
+                            Box::pin(self.carry_through(part)).await?;
+                        }
+                    } else {
+                        parts.into_iter().for_each(|it| it.reject(operation, &*source));
+                    }
+                    return Ok(());
+                }
+                Err(Setback::Store(error)) => {
+                    self.wait_for_store(error, &mut tries).await?;
+                    // The commit that seemed to fail may have been made; then its messages are in the outbox.
+                    self.to_recover.extend(self.routing.owned());
+                    self.to_recover.extend(round.starting.iter().map(|it| it.work.home));
+                    self.settle_started(&mut round.starting).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries to commit a round. Nothing is taken out of it unless that succeeds.
+    async fn attempt(&mut self, round: &mut Round) -> Result<(), Setback> {
+        let now = self.now();
+        let mut works = self.load(round).await?;
+        let came: Vec<_> = round.happenings.iter().map(|it| works.happen(it, now)).collect();
+        for happening in &round.happenings {
+            if let (Event::TimerFired, Some(work)) = (&happening.event, works.get(happening.saga)) {
+                work.touch(now, &*self.store);
+            }
+        }
+        let store = Arc::clone(&self.store);
+        let calls = self.local_commands(&mut works, &round.local, now);
+        let carried_out = match calls.is_empty() {
+            true => None,
+            false => Some(store.carry_out(&calls).await?),
+        };
+        let (answers, facts, transaction) = match carried_out {
+            Some(CarriedOut { answers, facts, transaction }) => (answers, facts, Some(transaction)),
+            None => (Vec::new(), Vec::new(), None),
+        };
+        works.answer(&round.local, &calls, answers, now);
+
+        let mut tick = Tick::default();
+        self.commits(&mut works, &mut round.starting, &mut tick).await?;
+        let rows = self.outbox(&works, &round.starting, facts, &mut tick);
+        if let Some(outlet) = &mut self.outlet {
+            tick.sent = outlet.take_acknowledged();
+        }
+        let sent = tick.sent.clone();
+        let committed = match transaction {
+            Some(transaction) => transaction.commit(tick).await,
+            None if tick.is_empty() => Ok(()),
+            None => store.commit(tick).await,
+        };
+        if let Err(error) = committed {
+            if let Some(outlet) = &mut self.outlet {
+                outlet.put_back_acknowledged(sent);
+            }
+            return Err(error.into());
+        }
+        self.publish(rows);
+        self.finish(std::mem::take(round), works, came);
+        Ok(())
+    }
+
+    /// Decides the start of new sagas. Starts under one key are one start.
+    fn begin(&mut self, starts: Vec<Start>) -> Vec<Starting> {
+        let (home, now) = (self.routing.next_home(), self.now());
+        let mut starting: Vec<Starting> = Vec::with_capacity(starts.len());
+        let mut by_key = HashMap::new();
+        for start in starts {
+            let Start { saga, definition, key, origin, data, responder } = start;
+            let name = definition.name().clone();
+            if let Some(key) = &key {
+                let index = *by_key.entry((name.clone(), key.clone())).or_insert(starting.len());
+                if let Some(first) = starting.get_mut(index) {
+                    first.responders.extend(responder);
+                    continue;
+                }
+            }
+            let new = NewSaga {
+                name,
+                definition_version: definition.version(),
+                fingerprint: definition.fingerprint(),
+                key,
+                home,
+            };
+            let cause = origin.causation;
+            let progress = Progress::start_erased(&definition, saga, origin, data);
+            let mut work = Work::start(definition, progress, new, cause);
+            match work.decide(Event::Started, now) {
+                Ok(_) => starting.push(Starting { work, responders: responder.into_iter().collect() }),
+                Err(Broken(problem)) => {
+                    error!(%saga, problem, "saga cannot start");
+                    by_key.retain(|_, index| *index != starting.len());
+                    if let Some(responder) = responder {
+                        let reason = "its definition fails to make the first command";
+                        let _ = responder.send(Err(Error::Refused { saga, reason }));
+                    }
+                }
+            }
+        }
+        starting
+    }
+
+    /// Brings the sagas of a round together, from the cache or else from the store.
+    async fn load(&mut self, round: &Round) -> Result<Works, StoreError> {
+        let happenings = round.happenings.iter().map(|it| it.saga);
+        let sagas = happenings.chain(round.local.iter().map(|it| it.saga));
+        let mut works = Works::default();
+        let mut missing = Vec::new();
+        let mut seen = HashSet::new();
+        for saga in sagas.filter(|saga| seen.insert(*saga)) {
+            match self.cache.take(saga) {
+                Some(work) => works.add(work),
+                None => missing.push(saga),
+            }
+        }
+        if !missing.is_empty() {
+            let now = self.now();
+            for snapshot in self.store.load(&missing).await? {
+                works.add(Work::load(&self.registry, snapshot, now));
+            }
+        }
+        Ok(works)
+    }
+
+    /// Returns the local commands that are to be carried out: those that are still awaited.
+    fn local_commands(
+        &self,
+        works: &mut Works,
+        calls: &[LocalCall],
+        now: crate::Timestamp,
+    ) -> Vec<LocalCommand> {
+        let awaited = calls.iter().filter(|call| call.answer.is_none());
+        awaited
+            .filter_map(|call| {
+                let work = works.get(call.saga)?;
+                if !work.awaits(call.command.id, call.command.attempt) {
+                    return None;
+                }
+                let envelope = envelope(&self.name, work, &call.command, None, now)?;
+                Some(LocalCommand { participant: call.command.participant.clone(), envelope })
+            })
+            .collect()
+    }
+
+    /// Adds the commits of a round to its tick. What cannot be stored is parked, or is not started.
+    async fn commits(
+        &mut self,
+        works: &mut Works,
+        starting: &mut Vec<Starting>,
+        tick: &mut Tick,
+    ) -> Result<(), StoreError> {
+        let now = self.now();
+        for work in &mut works.all {
+            match work.commit(now, &*self.store) {
+                Ok(commit) => tick.commits.extend(commit),
+                Err(broken) => works.broken.push((work.saga, broken)),
+            }
+        }
+        if !works.broken.is_empty() {
+            self.park_broken(works, tick).await?;
+        }
+        let mut startable = Vec::with_capacity(starting.len());
+        for mut start in starting.drain(..) {
+            match start.work.commit(now, &*self.store) {
+                Ok(commit) => {
+                    tick.commits.extend(commit);
+                    startable.push(start);
+                }
+                Err(Broken(problem)) => {
+                    error!(saga = %start.work.saga, problem, "saga cannot start");
+                    let saga = start.work.saga;
+                    let reason = "its data or its first command cannot be stored";
+                    start.respond(|| Err(Error::Refused { saga, reason }));
+                }
+            }
+        }
+        *starting = startable;
+        Ok(())
+    }
+
+    /// Parks the sagas whose definition failed: what was stored last is what counts.
+    async fn park_broken(&mut self, works: &mut Works, tick: &mut Tick) -> Result<(), StoreError> {
+        let now = self.now();
+        let broken: HashMap<_, _> = works.broken.drain(..).collect();
+        let sagas: Vec<_> = broken.keys().copied().collect();
+        tick.commits.retain(|commit| !broken.contains_key(&commit.saga));
+        for snapshot in self.store.load(&sagas).await? {
+            let Some(Broken(problem)) = broken.get(&snapshot.saga) else { continue };
+            error!(saga = %snapshot.saga, problem, "saga parked: its definition fails");
+            let mut work = Work::parked(snapshot, problem.clone(), now);
+            if let Ok(commit) = work.commit(now, &*self.store) {
+                tick.commits.extend(commit);
+            }
+            if let Some(place) = works.get(work.saga) {
+                *place = work;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is to be sent to the tick, one row per lane; returns the records for the outlet.
+    fn outbox(
+        &self,
+        works: &Works,
+        starting: &[Starting],
+        facts: Vec<Record>,
+        tick: &mut Tick,
+    ) -> Vec<(OutboxId, Vec<Record>)> {
+        let now = self.now();
+        let mut outgoing = Outgoing::new();
+        for work in works.all.iter().chain(starting.iter().map(|it| &it.work)) {
+            for command in &work.commands {
+                if !self.store.is_local(&command.participant)
+                    && let Some(record) = self.routing.record(&self.name, work, command, now)
+                {
+                    outgoing.entry(work.home).or_default().push(record);
+                }
+            }
+        }
+        if !facts.is_empty() {
+            outgoing.entry(0).or_default().extend(facts);
+        }
+        let mut rows = Vec::with_capacity(outgoing.len());
+        for (lane, records) in outgoing {
+            let row = OutboxRow::new(Lane::new(self.name.clone(), lane), &records);
+            rows.push((row.id, records));
+            tick.outbox.push(row);
+        }
+        rows
+    }
+
+    fn publish(&mut self, rows: Vec<(OutboxId, Vec<Record>)>) {
+        if let Some(outlet) = &mut self.outlet {
+            rows.into_iter().for_each(|(id, records)| outlet.push(id, records));
+        }
+    }
+
+    /// Keeps what is still running at hand and answers whoever waits.
+    fn finish(&mut self, round: Round, works: Works, came: Vec<Came>) {
+        for call in &round.local {
+            self.local_ids.remove(&call.command.id);
+        }
+        let woken = round.happenings.iter().filter(|it| matches!(it.event, Event::TimerFired));
+        let woken: HashSet<_> = woken.map(|it| it.saga).collect();
+        for work in works.all {
+            let is_woken = woken.contains(&work.saga);
+            self.keep(work, is_woken);
+        }
+        for mut start in round.starting {
+            let saga = start.work.saga;
+            let mut is_new = true;
+            start.respond(|| Ok(Accepted { saga, is_new: std::mem::take(&mut is_new) }));
+            self.keep(start.work, false);
+        }
+        for (happening, came) in round.happenings.into_iter().zip(came) {
+            happening.respond(&came);
+        }
+    }
+
+    fn keep(&mut self, mut work: Work, is_woken: bool) {
+        let again = if is_woken { work.outstanding() } else { Vec::new() };
+        for command in work.commands.drain(..).chain(again) {
+            if self.store.is_local(&command.participant) && self.local_ids.insert(command.id) {
+                self.local.push_back((work.saga, command));
+            }
+        }
+        work.committed();
+        self.set_timer(&work);
+        let status = work.status();
+        if status.is_final() || status == Status::Parked {
+            for watcher in self.watchers.remove(&work.saga).unwrap_or_default() {
+                let _ = watcher.send(Ok(status));
+            }
+        }
+        if !status.is_final() {
+            self.cache.put(work);
+        }
+    }
+
+    /// Takes the local commands of a tick from the queue, none twice of one saga.
+    fn take_local(&mut self) -> Vec<LocalCall> {
+        let mut sagas = HashSet::new();
+        let mut calls = Vec::new();
+        let mut later = Vec::new();
+        while calls.len() < self.tick_max
+            && let Some((saga, command)) = self.local.pop_front()
+        {
+            if !sagas.insert(saga) {
+                later.push((saga, command));
+                continue;
+            }
+            // Without a known success there is no effect: a local step's effect and its success are one commit.
+            let is_idle = command.compensates.is_some() && !command.succeeded;
+            let answer = is_idle.then(Answer::nothing_to_undo);
+            calls.push(LocalCall { saga, command, answer });
+        }
+        later.into_iter().rev().for_each(|it| self.local.push_front(it));
+        calls
+    }
+
+    /// One of the local commands fails, and which one is not known: halves them until it stands alone.
+    fn narrow(&mut self, round: &mut Round, outcome: Outcome) {
+        let mut open = round.local.iter_mut().filter(|call| call.answer.is_none());
+        match (open.next(), open.next()) {
+            (Some(failed), None) => {
+                warn!(saga = %failed.saga, step = %failed.command.step, ?outcome, "local command failed");
+                failed.answer = Some(Answer::failed(outcome));
+            }
+            _ => {
+                let later = round.local.split_off(round.local.len().div_ceil(2));
+                let later = later.into_iter().rev().map(|call| (call.saga, call.command));
+                later.for_each(|call| self.local.push_front(call));
+            }
+        }
+    }
+
+    /// Makes dead letters durable, with the records for their topics.
+    async fn set_aside(&mut self, dead_letters: Vec<(DeadLetter, Record)>) -> Result<(), Error> {
+        let mut outgoing = Outgoing::new();
+        let mut tick = Tick::default();
+        for (letter, record) in dead_letters {
+            outgoing.entry(letter.partition).or_default().push(record);
+            tick.dead_letters.push(letter);
+        }
+        let mut rows = Vec::new();
+        for (lane, records) in outgoing {
+            let row = OutboxRow::new(Lane::new(self.name.clone(), lane), &records);
+            rows.push((row.id, records));
+            tick.outbox.push(row);
+        }
+        let mut tries = 0;
+        loop {
+            match self.store.commit(tick.clone()).await {
+                // Without sagas, a conflict means that an earlier try with an unknown end was written.
+                Ok(()) | Err(StoreError::Conflict) => break,
+                Err(error) => self.wait_for_store(error, &mut tries).await?,
+            }
+        }
+        self.publish(rows);
+        Ok(())
+    }
+
+    /// Answers the starts whose saga exists: started under the same key before, or by a commit that seemed to fail.
+    async fn settle_started(&mut self, starting: &mut Vec<Starting>) -> Result<(), Error> {
+        if starting.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = starting.iter().map(|it| it.work.saga).collect();
+        let keys: Vec<_> = starting.iter().filter_map(|it| it.work.key()).collect();
+        let mut tries = 0;
+        let (written, found) = loop {
+            let asked = async {
+                let found = if keys.is_empty() { Vec::new() } else { self.store.find(&keys).await? };
+                Ok((self.store.load(&ids).await?, found))
+            };
+            match asked.await {
+                Ok(answer) => break answer,
+                Err(error) => self.wait_for_store(error, &mut tries).await?,
+            }
+        };
+        let written: HashSet<_> = written.into_iter().map(|snapshot| snapshot.saga).collect();
+        let found: HashMap<_, _> =
+            found.into_iter().map(|(name, key, saga)| ((name, key), saga)).collect();
+        let mut open = Vec::new();
+        for mut start in starting.drain(..) {
+            let saga = start.work.saga;
+            let known = start.work.key().and_then(|key| found.get(&key).copied());
+            match known {
+                _ if written.contains(&saga) => {
+                    let mut is_new = true;
+                    start.respond(|| Ok(Accepted { saga, is_new: std::mem::take(&mut is_new) }));
+                }
+                Some(saga) => start.respond(|| Ok(Accepted { saga, is_new: false })),
+                None => open.push(start),
+            }
+        }
+        *starting = open;
+        Ok(())
+    }
+}
+
+impl Round {
+    fn is_empty(&self) -> bool {
+        self.starting.is_empty() && self.happenings.is_empty() && self.local.is_empty()
+    }
+
+    /// Takes the round apart into rounds of one element each.
+    fn split(&mut self) -> Vec<Self> {
+        let round = std::mem::take(self);
+        let starts = round.starting.into_iter().map(|it| Self { starting: vec![it], ..Self::default() });
+        let events =
+            round.happenings.into_iter().map(|it| Self { happenings: vec![it], ..Self::default() });
+        let local = round.local.into_iter().map(|it| Self { local: vec![it], ..Self::default() });
+        starts.chain(events).chain(local).collect()
+    }
+
+    /// Gives up on elements that the store refuses.
+    fn reject(self, operation: &'static str, source: &(dyn std::error::Error + Send + Sync)) {
+        let refused = || {
+            let source: BoxError = source.to_string().into();
+            Error::Store(StoreError::Refused { operation, source })
+        };
+        for mut start in self.starting {
+            error!(saga = %start.work.saga, %source, "the store refuses the saga; it is not started");
+            start.respond(|| Err(refused()));
+        }
+        for happening in self.happenings {
+            error!(saga = %happening.saga, %source, "the store refuses what happened to the saga; it is dropped");
+            if let Some(responder) = happening.responder {
+                let _ = responder.send(Err(refused()));
+            }
+        }
+        for call in self.local {
+            error!(saga = %call.saga, step = %call.command.step, %source, "the store refuses the outcome of a local command");
+        }
+    }
+}
+
+impl Starting {
+    fn respond(&mut self, mut answer: impl FnMut() -> Result<Accepted, Error>) {
+        for responder in self.responders.drain(..) {
+            // A caller that has gone away is no error: the saga is durable.
+            let _ = responder.send(answer());
+        }
+    }
+}
+
+impl Happening {
+    fn respond(self, came: &Came) {
+        match came {
+            Came::Of(Verdict::Ignored(reason)) => {
+                trace!(saga = %self.saga, reason = reason.as_str(), "nothing to do");
+            }
+            Came::ToNobody => debug!(saga = %self.saga, "message for an unknown saga dropped"),
+            Came::Of(_) | Came::ToNothing => {}
+        }
+        let Some(responder) = self.responder else { return };
+        let saga = self.saga;
+        let _ = responder.send(match came {
+            Came::Of(Verdict::Applied | Verdict::Ignored(_)) => Ok(()),
+            Came::Of(Verdict::Refused(reason)) => Err(Error::Refused { saga, reason }),
+            Came::ToNobody => Err(Error::UnknownSaga { saga }),
+            Came::ToNothing => {
+                Err(Error::Refused { saga, reason: "its definition fails; it is parked" })
+            }
+        });
+    }
+}
+
+impl Works {
+    fn add(&mut self, work: Work) {
+        self.index.insert(work.saga, self.all.len());
+        self.all.push(work);
+    }
+
+    fn get(&mut self, saga: SagaId) -> Option<&mut Work> {
+        self.index.get(&saga).map(|&index| &mut self.all[index])
+    }
+
+    fn happen(&mut self, happening: &Happening, now: crate::Timestamp) -> Came {
+        let Some(work) = self.get(happening.saga) else {
+            return Came::ToNobody;
+        };
+        match work.decide(happening.event.clone(), now) {
+            Ok(verdict) => {
+                work.cause = happening.message.or(work.cause);
+                Came::Of(verdict)
+            }
+            Err(broken) => {
+                self.broken.push((happening.saga, broken));
+                Came::ToNothing
+            }
+        }
+    }
+
+    /// Decides on the answers to local commands.
+    fn answer(
+        &mut self,
+        calls: &[LocalCall],
+        carried_out: &[LocalCommand],
+        answers: Vec<Answer>,
+        now: crate::Timestamp,
+    ) {
+        let answers = carried_out.iter().map(|it| it.envelope.id).zip(answers);
+        let mut answers: HashMap<_, _> = answers.collect();
+        for call in calls {
+            let Some(answer) = answers.remove(&call.command.id).or_else(|| call.answer.clone())
+            else {
+                continue;
+            };
+            let reply = ReplyEvent {
+                command: call.command.id,
+                attempt: call.command.attempt,
+                outcome: answer.outcome,
+                payload: answer.payload,
+            };
+            let Some(work) = self.get(call.saga) else { continue };
+            if let Err(broken) = work.decide(Event::Reply(reply), now) {
+                self.broken.push((call.saga, broken));
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Setback {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<LocalSetback> for Setback {
+    fn from(setback: LocalSetback) -> Self {
+        match setback {
+            LocalSetback::Store(error) => Self::Store(error),
+            LocalSetback::Handler(outcome) => Self::Local(outcome),
+        }
+    }
+}

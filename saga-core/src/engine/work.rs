@@ -1,0 +1,306 @@
+//! A saga in the engine's hands: loaded, decided on, not yet committed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::registry::Registry;
+use crate::definition::Definition;
+use crate::machine::{
+    Decision, Event, Failure, HistoryEntry, HistoryKind, Ignored, OutgoingCommand, Progress,
+    Status, Verdict, decide, encode_history, parked_without_definition,
+};
+use crate::store::{Commit, NewSaga, Snapshot, Version, WakeAt};
+use crate::store::erased::DynSagaStore;
+use crate::message::ENVELOPE_BYTES_MAX;
+use crate::{IdempotencyKey, MessageId, SagaId, SagaName, Timestamp};
+
+/// How long a saga that waits for a participant inside the engine stays with a process that says nothing.
+const HANDOVER: Duration = Duration::from_secs(5);
+
+/// Largest command, in bytes; the rest of what an envelope may have is for its headers.
+const PAYLOAD_BYTES_MAX: usize = ENVELOPE_BYTES_MAX - 8 * 1024;
+
+/// A saga with what was decided since it was last committed.
+pub(super) struct Work {
+    pub(super) saga: SagaId,
+    pub(super) home: u32,
+    version: Version,
+    /// Given until the saga's first commit.
+    new: Option<NewSaga>,
+    wake_at: Option<Timestamp>,
+    body: Body,
+    history: Vec<HistoryEntry>,
+    /// What is to be sent once this is committed.
+    pub(super) commands: Vec<OutgoingCommand>,
+    /// The message that the last decision followed from.
+    pub(super) cause: Option<MessageId>,
+    is_dirty: bool,
+    /// The wake time that the commit under way stores.
+    planned_wake: Option<WakeAt>,
+}
+
+enum Body {
+    /// The definition is known; the progress is gone only if a decision panicked.
+    Known { definition: Arc<Definition>, progress: Option<Progress> },
+    /// Nobody here can go on with it.
+    Foreign { state: Bytes, status: Status },
+}
+
+/// A decision that could not be made or stored.
+pub(super) struct Broken(pub(super) String);
+
+impl Work {
+    /// Takes over a new saga; `cause` is the message that starts it.
+    pub(super) fn start(
+        definition: Arc<Definition>,
+        progress: Progress,
+        new: NewSaga,
+        cause: Option<MessageId>,
+    ) -> Self {
+        Self {
+            saga: progress.saga(),
+            home: new.home,
+            version: Version::default(),
+            new: Some(new),
+            wake_at: None,
+            body: Body::Known { definition, progress: Some(progress) },
+            history: Vec::new(),
+            commands: Vec::new(),
+            cause,
+            is_dirty: false,
+            planned_wake: None,
+        }
+    }
+
+    /// Takes over a stored saga. One whose definition is not registered, or has another shape, is parked.
+    pub(super) fn load(registry: &Registry, snapshot: Snapshot, now: Timestamp) -> Self {
+        let NewSaga { name, definition_version: version, fingerprint, .. } = &snapshot.new;
+        let problem = match registry.version(name, *version) {
+            None => format!("version {version} of `{name}` is not registered"),
+            Some(definition) if definition.fingerprint() != *fingerprint => {
+                format!("version {version} of `{name}` has another shape than this saga started on")
+            }
+            Some(definition) => {
+                let state = snapshot.state.clone();
+                match Progress::decode(definition, snapshot.saga, snapshot.status, state) {
+                    Ok(progress) => {
+                        let definition = Arc::clone(definition);
+                        let body = Body::Known { definition, progress: Some(progress) };
+                        return Self::stored(&snapshot, body);
+                    }
+                    Err(error) => error.to_string(),
+                }
+            }
+        };
+        let is_at_rest = snapshot.status.is_final() || snapshot.status == Status::Parked;
+        let mut work = Self::foreign(snapshot);
+        if !is_at_rest {
+            work.park("unknown-definition", problem, now);
+        }
+        work
+    }
+
+    /// Takes over a stored saga to park it: what its definition decides about it cannot be used.
+    pub(super) fn parked(snapshot: Snapshot, problem: String, now: Timestamp) -> Self {
+        let mut work = Self::foreign(snapshot);
+        work.park("broken-definition", problem, now);
+        work
+    }
+
+    fn foreign(snapshot: Snapshot) -> Self {
+        let body = Body::Foreign { state: snapshot.state.clone(), status: snapshot.status };
+        Self::stored(&snapshot, body)
+    }
+
+    fn stored(snapshot: &Snapshot, body: Body) -> Self {
+        Self {
+            saga: snapshot.saga,
+            home: snapshot.new.home,
+            version: snapshot.version,
+            new: None,
+            wake_at: snapshot.wake_at,
+            body,
+            history: Vec::new(),
+            commands: Vec::new(),
+            cause: None,
+            is_dirty: false,
+            planned_wake: None,
+        }
+    }
+
+    fn park(&mut self, code: &str, message: String, now: Timestamp) {
+        let Body::Foreign { state, status } = &mut self.body else {
+            return;
+        };
+        let detail = format!("{code}: {message}");
+        let failure = Failure { step: None, code: code.to_owned(), message };
+        if let Ok(parked) = parked_without_definition(state.clone(), &failure) {
+            *state = parked;
+        }
+        *status = Status::Parked;
+        let kind = HistoryKind::Parked;
+        self.history.push(HistoryEntry { at: now, kind, step: None, attempt: 0, detail });
+        self.is_dirty = true;
+    }
+
+    /// Decides on an event.
+    pub(super) fn decide(&mut self, event: Event, now: Timestamp) -> Result<Verdict, Broken> {
+        let (definition, progress) = match &mut self.body {
+            Body::Known { definition, progress } => (definition, progress),
+            Body::Foreign { status, .. } if status.is_final() => {
+                return Ok(Verdict::Ignored(Ignored::Ended));
+            }
+            Body::Foreign { .. } => {
+                return Ok(Verdict::Refused("its definition is not registered here"));
+            }
+        };
+        let before = progress.take().ok_or_else(|| Broken("an earlier decision failed".into()))?;
+        // The user's own functions run in here; one that panics must take nobody along.
+        let decided = catch_unwind(AssertUnwindSafe(|| decide(definition, before, event, now)));
+        let Decision { progress: after, verdict, commands, history } =
+            decided.map_err(|panic| Broken(format!("definition panicked: {}", text_of(&*panic))))?;
+        *progress = Some(after);
+        self.is_dirty |= verdict == Verdict::Applied;
+        self.commands.extend(commands);
+        self.history.extend(history);
+        Ok(verdict)
+    }
+
+    /// Returns true if an answer to this attempt of a command is awaited.
+    pub(super) fn awaits(&self, command: MessageId, attempt: u32) -> bool {
+        match &self.body {
+            Body::Known { definition, progress: Some(progress) } => {
+                progress.awaits(definition, command, attempt)
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the commands that are outstanding, made again.
+    pub(super) fn outstanding(&self) -> Vec<OutgoingCommand> {
+        match &self.body {
+            Body::Known { definition, progress: Some(progress) } => progress.outstanding(definition),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn progress(&self) -> Option<&Progress> {
+        match &self.body {
+            Body::Known { progress, .. } => progress.as_ref(),
+            Body::Foreign { .. } => None,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        match &self.body {
+            Body::Known { progress, .. } => {
+                progress.as_ref().map_or(Status::Running, Progress::status)
+            }
+            Body::Foreign { status, .. } => *status,
+        }
+    }
+
+    /// Returns the key of a saga that is not committed yet.
+    pub(super) fn key(&self) -> Option<(SagaName, IdempotencyKey)> {
+        let new = self.new.as_ref()?;
+        Some((new.name.clone(), new.key.clone()?))
+    }
+
+    /// Returns when the next timer fires.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.progress().and_then(Progress::next_due)
+    }
+
+    /// Moves a wake time that has come without anything being due to where something will be.
+    pub(super) fn touch(&mut self, now: Timestamp, store: &dyn DynSagaStore) {
+        self.is_dirty |= self.wake_at.is_some_and(|wake| wake <= now)
+            && self.bound(now, store) > self.wake_at;
+    }
+
+    /// Returns the earliest time at which somebody must look at the saga. One that waits for a
+    /// participant inside the engine is looked at soon: if this process dies, no message tells another one.
+    fn bound(&self, now: Timestamp, store: &dyn DynSagaStore) -> Option<Timestamp> {
+        let due = self.next_due()?;
+        let waits_inside = match &self.body {
+            Body::Known { definition, progress: Some(progress) } => {
+                progress.awaits_any(definition, |participant| store.is_local(participant))
+            }
+            _ => false,
+        };
+        Some(if waits_inside { due.min(now + HANDOVER) } else { due })
+    }
+
+    /// Returns what is to be committed, if anything is.
+    pub(super) fn commit(
+        &mut self,
+        now: Timestamp,
+        store: &dyn DynSagaStore,
+    ) -> Result<Option<Commit>, Broken> {
+        if !self.is_dirty {
+            return Ok(None);
+        }
+        let state = match &self.body {
+            Body::Known { definition, progress: Some(progress) } => progress
+                .encode(definition)
+                .map_err(|error| Broken(format!("data cannot be encoded: {error}")))?,
+            // A decision panicked; the saga is on the list of the broken already.
+            Body::Known { progress: None, .. } => return Ok(None),
+            Body::Foreign { state, .. } => state.clone(),
+        };
+        if let Some(command) = self.commands.iter().find(|it| it.payload.0.len() > PAYLOAD_BYTES_MAX) {
+            let (step, bytes) = (&command.step, command.payload.0.len());
+            return Err(Broken(format!(
+                "the command of step `{step}` has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} can be sent"
+            )));
+        }
+        let wake_at = self.wake(now, store);
+        self.planned_wake = Some(wake_at);
+        Ok(Some(Commit {
+            saga: self.saga,
+            expected: self.version,
+            new: self.new.clone(),
+            status: self.status(),
+            wake_at,
+            state,
+            history: match self.history.as_slice() {
+                [] => Bytes::new(),
+                entries => encode_history(entries),
+            },
+        }))
+    }
+
+    /// A stored bound that still holds is left alone, which is cheapest; one that has passed is moved.
+    fn wake(&self, now: Timestamp, store: &dyn DynSagaStore) -> WakeAt {
+        match (self.wake_at, self.bound(now, store)) {
+            (None, None) => WakeAt::Keep,
+            (Some(_), None) => WakeAt::Never,
+            (Some(stored), Some(due)) if stored <= due && stored > now => WakeAt::Keep,
+            (_, Some(due)) => WakeAt::At(due),
+        }
+    }
+
+    /// Notes that what [`commit`](Self::commit) returned last was made durable.
+    pub(super) fn committed(&mut self) {
+        match self.planned_wake.take() {
+            // Nothing was to be committed.
+            None => return,
+            Some(WakeAt::Keep) => {}
+            Some(WakeAt::At(time)) => self.wake_at = Some(time),
+            Some(WakeAt::Never) => self.wake_at = None,
+        }
+        self.version = self.version.next();
+        self.new = None;
+        self.history.clear();
+        self.commands.clear();
+        self.cause = None;
+        self.is_dirty = false;
+    }
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}

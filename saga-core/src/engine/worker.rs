@@ -1,0 +1,460 @@
+//! The engine's loop: gather what has happened, run a tick, publish, acknowledge.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::cache::Cache;
+use super::registry::Registry;
+use super::request::{Batch, Happening, Input, Request, Start};
+use super::routing::Routing;
+use super::timers::Timers;
+use crate::machine::{Event, Origin, OutgoingCommand, ReplyEvent, Status};
+use crate::message::{Envelope, Kind, describe};
+use crate::outlet::Outlet;
+use crate::policy::dead_letter;
+use crate::policy::retry::Backoff;
+use crate::store::erased::DynSagaStore;
+use crate::store::{DeadLetter, StoreError};
+use crate::time::DynClock;
+use crate::transport::erased::{DynSubscriber, DynTransport};
+use crate::transport::{Delivery, Received, Subscription};
+use crate::{Error, MessageId, ParticipantName, SagaId, Timestamp, Topic, TransportError};
+
+/// Most bytes that may be on their way to the broker before no more messages are taken.
+const OUTLET_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// While the database or the broker is away.
+pub(super) const OUTAGE_BACKOFF: Backoff =
+    Backoff::exponential(Duration::from_millis(50), Duration::from_secs(2));
+/// How long a quiet engine waits before it deletes what it has sent.
+const TIDY_AFTER: Duration = Duration::from_millis(200);
+/// How long a shutdown waits for the broker.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+pub(super) struct Worker {
+    pub(super) name: ParticipantName,
+    pub(super) registry: Arc<Registry>,
+    pub(super) store: Arc<dyn DynSagaStore>,
+    pub(super) clock: Arc<dyn DynClock>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) stop: CancellationToken,
+    pub(super) tick_max: usize,
+
+    transport: Option<Arc<dyn DynTransport>>,
+    subscriber: Option<Box<dyn DynSubscriber>>,
+    connecting: Option<BoxFuture<'static, Result<Connected, TransportError>>>,
+    pub(super) outlet: Option<Outlet>,
+    pub(super) routing: Routing,
+
+    pub(super) cache: Cache,
+    pub(super) timers: Timers,
+    /// Commands for participants inside this engine, each committed as outstanding.
+    pub(super) local: VecDeque<(SagaId, OutgoingCommand)>,
+    /// The ids of those.
+    pub(super) local_ids: HashSet<MessageId>,
+    pub(super) watchers: HashMap<SagaId, Vec<oneshot::Sender<Result<Status, Error>>>>,
+    /// How far the store's clock is ahead of ours, in microseconds.
+    pub(super) clock_offset_us: i64,
+    pub(super) next_scan: Timestamp,
+    /// Partitions whose outbox is to be looked through before anything else is done for them.
+    pub(super) to_recover: Vec<u32>,
+}
+
+/// What is known once the transport has answered.
+struct Connected {
+    subscriber: Box<dyn DynSubscriber>,
+    inputs: Vec<u32>,
+    outputs: HashMap<Topic, u32>,
+}
+
+/// What a worker is made of.
+pub(super) struct Parts {
+    pub(super) name: ParticipantName,
+    pub(super) registry: Arc<Registry>,
+    pub(super) store: Arc<dyn DynSagaStore>,
+    pub(super) transport: Option<Arc<dyn DynTransport>>,
+    pub(super) clock: Arc<dyn DynClock>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) stop: CancellationToken,
+    pub(super) tick_max: usize,
+    pub(super) cache_max: usize,
+}
+
+impl Worker {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { name, registry, store, transport, clock, requests, stop, .. } = parts;
+        let connecting = transport
+            .as_ref()
+            .map(|transport| connect(Arc::clone(transport), name.clone(), &registry).boxed());
+        Self {
+            outlet: transport.as_ref().map(|transport| Outlet::new(Arc::clone(transport))),
+            next_scan: clock.now_dyn(),
+            name,
+            registry,
+            store,
+            clock,
+            requests,
+            stop,
+            tick_max: parts.tick_max,
+            transport,
+            subscriber: None,
+            connecting,
+            routing: Routing::default(),
+            cache: Cache::new(parts.cache_max),
+            timers: Timers::default(),
+            local: VecDeque::new(),
+            local_ids: HashSet::new(),
+            watchers: HashMap::new(),
+            clock_offset_us: 0,
+            to_recover: Vec::new(),
+        }
+    }
+
+    /// Returns the time, by the store's clock as far as it is known.
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.clock.now_dyn().as_micros() + self.clock_offset_us)
+    }
+
+    /// Works until it is stopped, or until an error that no retry can mend.
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let worked = loop {
+            if self.stop.is_cancelled() {
+                break Ok(());
+            }
+            match self.turn().await {
+                Ok(()) => {}
+                Err(_) if self.stop.is_cancelled() => break Ok(()),
+                Err(error) => {
+                    error!(error = &error as &dyn std::error::Error, "engine stops");
+                    break Err(error);
+                }
+            }
+        };
+        self.close().await;
+        worked
+    }
+
+    async fn turn(&mut self) -> Result<(), Error> {
+        if self.next_scan <= self.now() {
+            self.scan().await?;
+        }
+        let batch = self.gather().await?;
+        if !self.to_recover.is_empty() {
+            self.recover_lanes().await?;
+        }
+        if !batch.is_empty() || !self.local.is_empty() {
+            let positions = self.tick(batch).await?;
+            if let Some(subscriber) = &mut self.subscriber {
+                subscriber.acknowledge(&positions);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until something has happened, then takes everything that has.
+    async fn gather(&mut self) -> Result<Batch, Error> {
+        let mut batch = Batch::default();
+        if self.local.is_empty() {
+            self.wait(&mut batch).await?;
+        }
+        let limit = self.tick_max;
+        while batch.inputs.len() < limit
+            && let Ok(request) = self.requests.try_recv()
+        {
+            self.requested(request, &mut batch).await?;
+        }
+        self.gather_deliveries(&mut batch)?;
+        self.gather_timers(&mut batch);
+        // Acknowledgements that came meanwhile; they are deleted with the next tick.
+        if let Some(outlet) = &mut self.outlet {
+            while outlet.progress().now_or_never().is_some() {}
+        }
+        Ok(batch)
+    }
+
+    async fn wait(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let wake = self.timers.next().map_or(self.next_scan, |next| next.min(self.next_scan));
+        // The clock is ours; what is waited for is by the store's.
+        let wake = Timestamp::from_micros(wake.as_micros() - self.clock_offset_us);
+        let may_receive = self.outlet.as_ref().is_none_or(|it| it.bytes() < OUTLET_BYTES_MAX);
+        let has_sent = self.outlet.as_ref().is_some_and(Outlet::has_acknowledged);
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            request = self.requests.recv() => match request {
+                Some(request) => self.requested(request, batch).await?,
+                // Every handle is gone; running sagas go on.
+                None => self.stop.cancelled().await,
+            },
+            received = receive(self.subscriber.as_mut(), self.tick_max), if may_receive => {
+                self.received(received, batch)?;
+            }
+            () = progress(self.outlet.as_mut()) => {}
+            connected = connected(self.connecting.as_mut()) => self.connected(connected)?,
+            () = self.clock.sleep_until_dyn(wake) => {}
+            () = tokio::time::sleep(TIDY_AFTER), if has_sent => self.tidy().await,
+        }
+        Ok(())
+    }
+
+    fn gather_deliveries(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        while batch.inputs.len() < self.tick_max {
+            let limit = self.tick_max - batch.inputs.len();
+            match receive(self.subscriber.as_mut(), limit).now_or_never() {
+                Some(received) => self.received(received, batch)?,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn gather_timers(&mut self, batch: &mut Batch) {
+        let now = self.now();
+        let limit = self.tick_max.saturating_sub(batch.inputs.len());
+        for saga in self.timers.take_due(now, limit) {
+            batch.inputs.push(Input::Event(Happening {
+                saga,
+                event: Event::TimerFired,
+                message: None,
+                responder: None,
+            }));
+        }
+    }
+
+    async fn requested(&mut self, request: Request, batch: &mut Batch) -> Result<(), Error> {
+        match request {
+            Request::Input(input) => batch.inputs.push(input),
+            Request::Watch { saga, responder } => {
+                self.watchers.entry(saga).or_default().push(responder);
+                self.look_after(&[saga]).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn received(
+        &mut self,
+        received: Result<Received, TransportError>,
+        batch: &mut Batch,
+    ) -> Result<(), Error> {
+        match received {
+            Ok(Received::Deliveries(deliveries)) => {
+                deliveries.into_iter().for_each(|delivery| self.delivered(delivery, batch));
+            }
+            Ok(Received::Assigned(partitions)) => {
+                self.to_recover.extend(self.routing.assign(&partitions));
+                // Sagas of these partitions may be overdue.
+                self.next_scan = Timestamp::default();
+            }
+            Ok(Received::Revoked(partitions)) => {
+                self.routing.revoke(&partitions);
+                debug!(?partitions, "partitions handed over");
+            }
+            Err(error) if error.is_transient() => {
+                warn!(error = &error as &dyn std::error::Error, "receiving failed; trying again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Reads a delivery; one that means nothing to this engine is only acknowledged.
+    fn delivered(&mut self, delivery: Delivery, batch: &mut Batch) {
+        batch.positions.push(delivery.position.clone());
+        let envelope = match Envelope::decode(delivery.value.clone()) {
+            Ok(envelope) => envelope,
+            Err(error) => return set_aside(delivery, "undecodable", &describe(&error), batch),
+        };
+        match &envelope.kind {
+            Kind::Reply(reply) => batch.inputs.push(Input::Event(Happening {
+                saga: reply.saga,
+                event: Event::Reply(ReplyEvent {
+                    // The envelope makes sure of it.
+                    command: envelope.causation.unwrap_or(envelope.id),
+                    attempt: reply.attempt,
+                    outcome: reply.outcome.clone(),
+                    payload: envelope.payload,
+                }),
+                message: Some(envelope.id),
+                responder: None,
+            })),
+            Kind::Fact => match self.start_from(&envelope) {
+                Ok(Some(start)) => batch.inputs.push(Input::Start(start)),
+                Ok(None) => {}
+                Err(error) => set_aside(delivery, "undecodable-fact", &describe(&error), batch),
+            },
+            Kind::Command(_) => {
+                let detail = format!("`{}` is a command on an events topic", envelope.message_type);
+                set_aside(delivery, "unexpected-command", &detail, batch);
+            }
+        }
+    }
+
+    fn start_from(&self, fact: &Envelope) -> Result<Option<Start>, crate::CodecError> {
+        let Some(start) = self.registry.trigger(&fact.message_type) else {
+            return Ok(None);
+        };
+        let Some(definition) = self.registry.latest(&start.saga) else {
+            return Ok(None);
+        };
+        let Some((key, data)) = (start.trigger)(fact)? else {
+            return Ok(None);
+        };
+        Ok(Some(Start {
+            saga: SagaId::now(),
+            definition: Arc::clone(definition),
+            key: Some(key),
+            origin: Origin {
+                correlation: fact.correlation.clone(),
+                causation: Some(fact.id),
+                traceparent: fact.traceparent.clone(),
+            },
+            data,
+            responder: None,
+        }))
+    }
+
+    fn connected(&mut self, connected: Result<Connected, TransportError>) -> Result<(), Error> {
+        self.connecting = None;
+        let Connected { subscriber, inputs, outputs } = connected?;
+        self.routing.learn(&inputs, outputs);
+        self.subscriber = Some(subscriber);
+        info!("receiving replies");
+        Ok(())
+    }
+
+    /// Deletes what was sent, for a tick to come may be far.
+    async fn tidy(&mut self) {
+        let Some(outlet) = &mut self.outlet else { return };
+        let sent = outlet.take_acknowledged();
+        if let Err(error) = self.store.sent(&sent).await {
+            warn!(%error, "sent outbox rows could not be deleted; trying again later");
+            outlet.put_back_acknowledged(sent);
+        }
+    }
+
+    /// Waits while the store is away; an error that waiting cannot mend is returned.
+    pub(super) async fn wait_for_store(
+        &self,
+        error: StoreError,
+        tries: &mut u32,
+    ) -> Result<(), Error> {
+        if !error.is_transient() {
+            return Err(error.into());
+        }
+        *tries += 1;
+        warn!(tries = *tries, error = &error as &dyn std::error::Error, "store is not ready; trying again");
+        // What was not committed is decided again by the next engine, so a shutdown need not wait.
+        tokio::select! {
+            () = tokio::time::sleep(OUTAGE_BACKOFF.delay(*tries, 0)) => Ok(()),
+            () = self.stop.cancelled() => Err(Error::Stopped),
+        }
+    }
+
+    async fn close(&mut self) {
+        self.requests.close();
+        if let Some(outlet) = &mut self.outlet {
+            let drained = tokio::time::timeout(DRAIN_MAX, async {
+                while !outlet.is_empty() {
+                    outlet.progress().await;
+                }
+            });
+            if drained.await.is_err() {
+                warn!("the broker did not take all messages in time; the next owner of their lanes publishes them");
+            }
+        }
+        self.tidy().await;
+        if let Some(subscriber) = self.subscriber.take()
+            && let Err(error) = subscriber.close().await
+        {
+            warn!(%error, "could not leave the group in order; some messages will be delivered again");
+        }
+        // The transport outlives the subscriber: it may hold the connection of both.
+        self.transport = None;
+    }
+}
+
+fn set_aside(delivery: Delivery, reason: &str, detail: &str, batch: &mut Batch) {
+    warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
+    let letter = DeadLetter::new(delivery, reason, detail);
+    let record = dead_letter::record(&letter);
+    batch.dead_letters.push((letter, record));
+}
+
+/// Waits for the broker, makes sure of the topics, and joins the group.
+fn connect(
+    transport: Arc<dyn DynTransport>,
+    name: ParticipantName,
+    registry: &Registry,
+) -> impl Future<Output = Result<Connected, TransportError>> + Send + use<> {
+    let services = registry.services();
+    let inputs: Vec<_> = services.iter().map(ParticipantName::events).collect();
+    let outputs: Vec<_> = services.iter().map(ParticipantName::commands).collect();
+    async move {
+        let mut tries = 0;
+        loop {
+            match connect_once(&*transport, &name, &inputs, &outputs).await {
+                Err(error) if error.is_transient() => {
+                    tries += 1;
+                    warn!(tries, error = &error as &dyn std::error::Error, "transport is not ready; trying again");
+                    tokio::time::sleep(OUTAGE_BACKOFF.delay(tries, 0)).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+}
+
+async fn connect_once(
+    transport: &dyn DynTransport,
+    name: &ParticipantName,
+    inputs: &[Topic],
+    outputs: &[Topic],
+) -> Result<Connected, TransportError> {
+    let dead_letters = inputs.iter().map(Topic::dead_letters);
+    let topics: Vec<_> = inputs.iter().chain(outputs).cloned().chain(dead_letters).collect();
+    transport.ensure_topics(&topics).await?;
+    let publisher = transport.publisher().await?;
+    let mut sizes = Vec::new();
+    for topic in inputs {
+        sizes.push(publisher.partitions(topic).await?);
+    }
+    let mut output_sizes = HashMap::new();
+    for topic in outputs {
+        output_sizes.insert(topic.clone(), publisher.partitions(topic).await?);
+    }
+    let subscription = Subscription { group: name.clone(), topics: inputs.to_vec() };
+    let subscriber = transport.subscriber(subscription).await?;
+    Ok(Connected { subscriber, inputs: sizes, outputs: output_sizes })
+}
+
+async fn receive(
+    subscriber: Option<&mut Box<dyn DynSubscriber>>,
+    limit: usize,
+) -> Result<Received, TransportError> {
+    match subscriber {
+        Some(subscriber) => subscriber.receive(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn progress(outlet: Option<&mut Outlet>) {
+    match outlet {
+        Some(outlet) => outlet.progress().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn connected(
+    connecting: Option<&mut BoxFuture<'static, Result<Connected, TransportError>>>,
+) -> Result<Connected, TransportError> {
+    match connecting {
+        Some(connecting) => connecting.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,78 @@
+//! What a saga waits for, and the same commands once more.
+
+use crate::{MessageId, ParticipantName};
+use crate::definition::Definition;
+use crate::machine::decide::compensation_id;
+use crate::machine::{OutgoingCommand, Progress, StepState};
+
+impl Progress {
+    /// Returns the commands that were sent and not answered, as they were sent last.
+    ///
+    /// A command whose message can be lost with its process, because its participant runs inside
+    /// the engine, is made again from here after a crash. One that cannot be encoded is left out;
+    /// its deadline takes care of it.
+    #[must_use]
+    pub fn outstanding(&self, definition: &Definition) -> Vec<OutgoingCommand> {
+        let steps = definition.steps().iter().zip(&self.steps);
+        steps
+            .filter_map(|(definition, step)| {
+                let is_compensation = match step.state {
+                    StepState::Outstanding => false,
+                    StepState::Compensating => true,
+                    _ => return None,
+                };
+                let action = match is_compensation {
+                    true => definition.compensation.as_ref()?,
+                    false => definition.action.as_ref()?,
+                };
+                Some(OutgoingCommand {
+                    id: match is_compensation {
+                        true => compensation_id(self.saga, &definition.name),
+                        false => step.command,
+                    },
+                    step: definition.name.clone(),
+                    participant: action.participant.clone(),
+                    message_type: action.message_type.clone(),
+                    payload: (action.build)(&*self.data, &self.cause).ok()?,
+                    attempt: step.attempt,
+                    compensates: Some(step.command)
+                        .filter(|command| is_compensation && !command.0.is_nil()),
+                    succeeded: is_compensation && step.succeeded,
+                })
+            })
+            .collect()
+    }
+
+    /// Returns true if this attempt of a command was sent and not answered.
+    #[must_use]
+    pub fn awaits(&self, definition: &Definition, command: MessageId, attempt: u32) -> bool {
+        let mut steps = definition.steps().iter().zip(&self.steps);
+        steps.any(|(definition, step)| {
+            step.attempt == attempt
+                && match step.state {
+                    StepState::Outstanding => step.command == command,
+                    StepState::Compensating => {
+                        compensation_id(self.saga, &definition.name) == command
+                    }
+                    _ => false,
+                }
+        })
+    }
+
+    /// Returns true if a command for one of these participants was sent and not answered.
+    pub(crate) fn awaits_any(
+        &self,
+        definition: &Definition,
+        is_meant: impl Fn(&ParticipantName) -> bool,
+    ) -> bool {
+        let mut steps = definition.steps().iter().zip(&self.steps);
+        steps.any(|(definition, step)| {
+            let action = match step.state {
+                StepState::Outstanding => &definition.action,
+                StepState::Compensating => &definition.compensation,
+                _ => return false,
+            };
+            action.as_ref().is_some_and(|action| is_meant(&action.participant))
+        })
+    }
+}

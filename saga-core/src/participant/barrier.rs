@@ -1,0 +1,181 @@
+//! The inbox's rules: what was answered before is answered again, and a compensation bars what it undoes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::inbox::InboxRecord;
+use super::route::Answer;
+use crate::message::{CommandHeaders, Envelope, Kind, Outcome};
+use crate::wire;
+use crate::{CodecError, MessageId, MessageType, Payload};
+
+/// The rejection code of a command that arrives after its compensation.
+const UNDONE_BEFORE: &str = "undone-before-it-arrived";
+
+/// What a participant knows of the commands of a batch and of those that they compensate.
+#[derive(Default)]
+pub(super) struct Barrier {
+    known: HashMap<MessageId, Recorded>,
+    /// What is to be recorded.
+    records: Vec<InboxRecord>,
+}
+
+/// An answer that was given, and the id of the message that gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Recorded {
+    pub(super) reply: MessageId,
+    pub(super) answer: Answer,
+}
+
+/// What is to be done with a command.
+pub(super) enum Ruling {
+    /// Answer this; nothing is to be done.
+    Answer(Arc<Recorded>),
+    /// Carry it out.
+    CarryOut,
+}
+
+impl Barrier {
+    /// Takes over what the inbox has on record.
+    pub(super) fn new(records: Vec<InboxRecord>) -> Result<Self, CodecError> {
+        let known = records
+            .into_iter()
+            .map(|record| Ok((record.command, Recorded::decode(record.reply)?)))
+            .collect::<Result<_, CodecError>>()?;
+        Ok(Self { known, records: Vec::new() })
+    }
+
+    /// Decides whether a command is carried out. A compensation of an external call always is,
+    /// unless the call was refused: it may have been made and not recorded.
+    pub(super) fn rule(&mut self, command: &Envelope, is_external: bool) -> Ruling {
+        if let Some(recorded) = self.known.get(&command.id) {
+            return Ruling::Answer(Arc::new(recorded.clone()));
+        }
+        let Some(compensated) = headers(command).compensates else {
+            return Ruling::CarryOut;
+        };
+        let outcome = self.known.get(&compensated).map(|recorded| &recorded.answer.outcome);
+        match outcome {
+            Some(Outcome::Succeeded) => Ruling::CarryOut,
+            Some(_) => Ruling::Answer(self.record(command.id, Answer::nothing_to_undo())),
+            None => {
+                self.record(compensated, Answer::undone_before(&command.message_type));
+                if is_external {
+                    return Ruling::CarryOut;
+                }
+                Ruling::Answer(self.record(command.id, Answer::nothing_to_undo()))
+            }
+        }
+    }
+
+    /// Remembers what a command was answered, for its duplicates and for the inbox.
+    pub(super) fn record(&mut self, command: MessageId, answer: Answer) -> Arc<Recorded> {
+        let recorded = Recorded { reply: MessageId::now(), answer };
+        // A failure changed nothing, so the command may be carried out another time.
+        if recorded.answer.is_settled() {
+            self.records.push(InboxRecord { command, reply: recorded.encode() });
+            self.known.insert(command, recorded.clone());
+        }
+        Arc::new(recorded)
+    }
+
+    /// Returns what is to be recorded in the inbox.
+    pub(super) fn into_records(self) -> Vec<InboxRecord> {
+        self.records
+    }
+}
+
+/// Returns the ids that the inbox is asked about: the commands and what they compensate.
+pub(super) fn ids(commands: &[&Envelope]) -> Vec<MessageId> {
+    let ids = commands.iter().flat_map(|it| [Some(it.id), headers(it).compensates]);
+    ids.flatten().collect::<HashSet<_>>().into_iter().collect()
+}
+
+/// Splits a batch into rounds, in order, with at most one command of a saga in each.
+pub(crate) fn rounds(commands: &[&Envelope]) -> Vec<Vec<usize>> {
+    let mut rounds: Vec<Vec<usize>> = Vec::new();
+    let mut next_round = HashMap::new();
+    for (index, command) in commands.iter().enumerate() {
+        let round = next_round.entry(headers(command).saga).or_insert(0);
+        if rounds.len() == *round {
+            rounds.push(Vec::new());
+        }
+        rounds[*round].push(index);
+        *round += 1;
+    }
+    rounds
+}
+
+/// Returns the headers of an envelope that was found to be a command when it was received.
+pub(super) fn headers(envelope: &Envelope) -> &CommandHeaders {
+    match &envelope.kind {
+        Kind::Command(headers) => headers,
+        Kind::Fact | Kind::Reply(_) => unreachable!("only commands are handed to a participant"),
+    }
+}
+
+impl Recorded {
+    fn encode(&self) -> Bytes {
+        let (outcome, reason) = self.answer.outcome.to_wire();
+        wire::RecordedReply {
+            reply_id: Bytes::copy_from_slice(self.reply.as_bytes()),
+            outcome: outcome.into(),
+            r#type: self.answer.message_type.to_string(),
+            payload: self.answer.payload.0.clone(),
+            reason: reason.to_owned(),
+        }
+        .encode_to_vec()
+        .into()
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, CodecError> {
+        let reply = wire::RecordedReply::decode(bytes).map_err(CodecError::new)?;
+        Ok(Self {
+            reply: MessageId(uuid::Uuid::from_slice(&reply.reply_id).map_err(CodecError::new)?),
+            answer: Answer {
+                outcome: Outcome::from_wire(reply.outcome, reply.reason)
+                    .map_err(CodecError::new)?,
+                message_type: MessageType::parse(&reply.r#type).map_err(CodecError::new)?,
+                payload: Payload(reply.payload),
+            },
+        })
+    }
+}
+
+impl Answer {
+    /// Returns true if the command was carried out or refused, so that it is not tried again.
+    pub(crate) const fn is_settled(&self) -> bool {
+        matches!(self.outcome, Outcome::Succeeded | Outcome::Rejected(_))
+    }
+
+    pub(crate) fn nothing_to_undo() -> Self {
+        Self {
+            outcome: Outcome::Succeeded,
+            message_type: MessageType::new("NothingToUndo"),
+            payload: Payload::default(),
+        }
+    }
+
+    pub(super) fn no_handler(command: &MessageType) -> Self {
+        Self::failed(Outcome::FailedPermanently(format!("there is no handler for `{command}`")))
+    }
+
+    pub(crate) fn failed(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            message_type: MessageType::new("Failed"),
+            payload: Payload::default(),
+        }
+    }
+
+    fn undone_before(compensation: &MessageType) -> Self {
+        Self {
+            outcome: Outcome::Rejected(UNDONE_BEFORE.to_owned()),
+            message_type: compensation.clone(),
+            payload: Payload::default(),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A handler without its types: what a participant looks up by the type of a command.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::handler::{Context, Handle, HandleAll, HandleExternal, HandlerError};
+use crate::message::{Envelope, Kind, Message, Outcome};
+use crate::transport::Record;
+use crate::{Codec, Command, IdempotencyKey, MessageType, Payload, Reply, SagaId};
+
+/// How commands of one type are carried out.
+pub(super) enum Route<Conn> {
+    /// In the participant's transaction.
+    Transactional(Box<dyn DynHandle<Conn>>),
+    /// Outside any transaction.
+    External(Box<dyn DynCall>),
+}
+
+/// What a participant says to one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    /// The type and payload of the reply; meaningful if it succeeded.
+    pub(crate) message_type: MessageType,
+    pub(crate) payload: Payload,
+}
+
+/// Answers for a group of commands, and the facts that were told on the way.
+pub(super) type Answers = Result<(Vec<Answer>, Vec<Record>), Failure>;
+
+/// Why a group of commands was not carried out.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) message: String,
+    pub(super) is_terminal: bool,
+}
+
+pub(super) trait DynHandle<Conn>: Send + Sync {
+    /// Carries out commands of one type, none twice of one saga.
+    fn handle<'a>(
+        &'a self,
+        commands: &'a [&'a Envelope],
+        connection: &'a mut Conn,
+    ) -> BoxFuture<'a, Answers>;
+}
+
+pub(super) trait DynCall: Send + Sync {
+    fn call<'a>(&'a self, command: &'a Envelope) -> BoxFuture<'a, Result<Answer, Failure>>;
+}
+
+/// Handles commands one by one.
+pub(super) struct Each<C, H>(pub(super) H, pub(super) PhantomData<fn(C)>);
+
+/// Handles commands all at once.
+pub(super) struct All<C, H>(pub(super) H, pub(super) PhantomData<fn(C)>);
+
+/// Calls another system.
+pub(super) struct External<C, H>(pub(super) H, pub(super) PhantomData<fn(C)>);
+
+impl<C: Command, Conn: Send, H: Handle<C, Conn>> DynHandle<Conn> for Each<C, H> {
+    fn handle<'a>(
+        &'a self,
+        commands: &'a [&'a Envelope],
+        connection: &'a mut Conn,
+    ) -> BoxFuture<'a, Answers> {
+        Box::pin(caught(async move {
+            let mut answers = Vec::with_capacity(commands.len());
+            let mut facts = Vec::new();
+            for envelope in commands {
+                let command = decode::<C>(envelope)?;
+                let mut cx = context(envelope, connection, &mut facts);
+                answers.push(answer::<C>(self.0.handle(command, &mut cx).await?)?);
+            }
+            Ok((answers, facts))
+        }))
+    }
+}
+
+impl<C: Command, Conn: Send, H: HandleAll<C, Conn>> DynHandle<Conn> for All<C, H> {
+    fn handle<'a>(
+        &'a self,
+        commands: &'a [&'a Envelope],
+        connection: &'a mut Conn,
+    ) -> BoxFuture<'a, Answers> {
+        Box::pin(caught(async move {
+            let decoded: Result<Vec<C>, _> = commands.iter().map(|it| decode::<C>(it)).collect();
+            let mut facts = Vec::new();
+            let mut cx = context(commands[0], connection, &mut facts);
+            let replies = self.0.handle_all(decoded?, &mut cx).await?;
+            if replies.len() != commands.len() {
+                let (got, want) = (replies.len(), commands.len());
+                let message = format!("handler answered {got} of {want} commands");
+                return Err(Failure { message, is_terminal: true });
+            }
+            let answers: Result<Vec<Answer>, _> = replies.into_iter().map(answer::<C>).collect();
+            Ok((answers?, facts))
+        }))
+    }
+}
+
+impl<C: Command, H: HandleExternal<C>> DynCall for External<C, H> {
+    fn call<'a>(&'a self, envelope: &'a Envelope) -> BoxFuture<'a, Result<Answer, Failure>> {
+        Box::pin(caught(async move {
+            let command = decode::<C>(envelope)?;
+            let key = IdempotencyKey::from(envelope.id);
+            answer::<C>(self.0.call(command, key).await?)
+        }))
+    }
+}
+
+/// Turns a panic into a failure of this one group; the task lives on.
+async fn caught<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Err(Failure { message: format!("handler panicked: {text}"), is_terminal: true })
+    })
+}
+
+fn decode<C: Command>(envelope: &Envelope) -> Result<C, Failure> {
+    <C as Message>::Codec::decode(envelope.payload.as_bytes()).map_err(|error| Failure {
+        message: format!("command cannot be decoded: {error}"),
+        is_terminal: true,
+    })
+}
+
+fn answer<C: Command>(reply: Reply<C::Reply>) -> Result<Answer, Failure> {
+    let message_type = <C::Reply as Message>::TYPE;
+    match reply {
+        Reply::Succeeded(reply) => {
+            let payload = <C::Reply as Message>::Codec::encode(&reply).map_err(|error| Failure {
+                message: format!("reply cannot be encoded: {error}"),
+                is_terminal: true,
+            })?;
+            Ok(Answer { outcome: Outcome::Succeeded, message_type, payload })
+        }
+        Reply::Rejected(rejection) => {
+            let outcome = Outcome::Rejected(rejection.code().to_owned());
+            Ok(Answer { outcome, message_type, payload: Payload::default() })
+        }
+    }
+}
+
+fn context<'a, Conn>(
+    command: &'a Envelope,
+    connection: &'a mut Conn,
+    facts: &'a mut Vec<Record>,
+) -> Context<'a, Conn> {
+    let (saga, attempt) = match &command.kind {
+        Kind::Command(headers) => (headers.saga, headers.attempt),
+        Kind::Fact | Kind::Reply(_) => (SagaId(uuid::Uuid::nil()), 1),
+    };
+    Context { connection, command, saga, attempt, facts }
+}
+
+impl From<HandlerError> for Failure {
+    fn from(error: HandlerError) -> Self {
+        Self { message: error.to_string(), is_terminal: error.is_terminal() }
+    }
+}

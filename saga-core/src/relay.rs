@@ -1,0 +1,194 @@
+//! Outbox to broker: publishes what applications enqueue in their own transactions.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info_span, warn};
+
+use crate::outlet::Outlet;
+use crate::store::{Lane, Outbox, StoreError};
+use crate::transport::Transport;
+use crate::transport::erased::Erased;
+use crate::{Error, OutboxId};
+
+/// Most rows that are on their way at once.
+const ROWS_MAX: usize = 1000;
+/// How long a relay that says nothing keeps others from publishing.
+const LEASE: Duration = Duration::from_secs(10);
+/// How long a shutdown waits for the broker.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Moves messages from the application's outbox to the broker, at least once and in order.
+///
+/// A service stores a message in the transaction that makes it true ([`OutboxRow::fact`](crate::store::OutboxRow::fact),
+/// and the store's way to enqueue it); the relay publishes it and deletes it once the broker has
+/// acknowledged it. A crash in between publishes a message twice; the receiver drops the second
+/// copy. One relay of a store is at work at a time; the others stand by for its lease to end.
+/// (The *transactional outbox*: Richardson, *Microservices Patterns*, 2018.)
+///
+/// # Examples
+///
+/// ```
+/// # use saga_core::*;
+/// # use saga_core::store::OutboxRow;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] struct OrderCreated { order: String }
+/// # impl Message for OrderCreated { const TYPE: MessageType = MessageType::new("OrderCreated"); type Codec = Json; }
+/// # impl Fact for OrderCreated { const SOURCE: ParticipantName = ParticipantName::new("orders"); }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use saga_core::store::Transactional as _;
+/// let (store, transport) = (MemoryStore::new(), MemoryTransport::new());
+/// transport.ensure_topics(&[OrderCreated::SOURCE.events()]).await?;
+/// let relay = Relay::start(store.clone(), transport);
+///
+/// let mut transaction = store.begin().await?;
+/// // ... write the order through the same transaction ...
+/// let fact = OrderCreated { order: "o-1".into() };
+/// MemoryStore::connection(&mut transaction).enqueue(OutboxRow::fact(&fact, "o-1")?);
+/// transaction.commit().await;
+/// relay.wake();
+/// # Ok(()) }
+/// ```
+pub struct Relay {
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Relay {
+    /// Starts to publish what applications enqueue in this store, looking for more every 100 ms.
+    pub fn start(store: impl Outbox, transport: impl Transport) -> Self {
+        let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let worker = Worker {
+            store,
+            outlet: Outlet::new(Arc::new(Erased(transport))),
+            holder: OutboxId::now(),
+            poll: Duration::from_millis(100),
+            wake: Arc::clone(&wake),
+            stop: stop.clone(),
+        };
+        let task = tokio::spawn(worker.run().instrument(info_span!("relay")));
+        Self { wake, stop, task }
+    }
+
+    /// Says that something was enqueued and committed, so that the relay looks at once. Never blocks.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Returns what [`wake`](Self::wake) does as a value that handlers can keep.
+    #[must_use]
+    pub fn waker(&self) -> RelayWaker {
+        RelayWaker(Arc::clone(&self.wake))
+    }
+
+    /// Publishes what it has in hand (waits at most 5 s for the broker) and stops.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] if it had died.
+    pub async fn shutdown(mut self) -> Result<(), Error> {
+        self.stop.cancel();
+        (&mut self.task).await.map_err(|_| Error::Stopped)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Tells a [`Relay`] that something was enqueued. Clones tell the same relay.
+#[derive(Debug, Clone)]
+pub struct RelayWaker(Arc<Notify>);
+
+impl RelayWaker {
+    /// Says that something was enqueued and committed. Never blocks.
+    pub fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+struct Worker<S> {
+    store: S,
+    outlet: Outlet,
+    holder: OutboxId,
+    poll: Duration,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl<S: Outbox> Worker<S> {
+    async fn run(mut self) {
+        let lane = Lane::application();
+        while !self.stop.is_cancelled() {
+            if let Err(error) = self.step(&lane).await {
+                warn!(error = &error as &dyn std::error::Error, "the outbox cannot be read; trying again");
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = self.outlet.progress() => {}
+                () = tokio::time::sleep(self.poll) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        self.close(&lane).await;
+    }
+
+    /// Takes what is new into the outlet and deletes what the broker has.
+    async fn step(&mut self, lane: &Lane) -> Result<(), StoreError> {
+        self.delete_sent().await?;
+        // Reads all that is left, not what comes after the last row: a row with a lower number may
+        // have been committed later.
+        let may_take = ROWS_MAX.saturating_sub(self.outlet.len());
+        if may_take < ROWS_MAX / 2 || !self.store.lease(lane, self.holder, LEASE).await? {
+            return Ok(());
+        }
+        let rows = self.store.unsent(std::slice::from_ref(lane), ROWS_MAX).await?;
+        let new = rows.into_iter().filter(|row| !self.outlet.holds(row.id)).take(may_take);
+        let new = new.collect();
+        self.outlet.push_rows(new);
+        Ok(())
+    }
+
+    async fn delete_sent(&mut self) -> Result<(), StoreError> {
+        let sent = self.outlet.take_acknowledged();
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let deleted = self.store.sent(&sent).await;
+        if deleted.is_err() {
+            self.outlet.put_back_acknowledged(sent);
+        }
+        deleted
+    }
+
+    async fn close(&mut self, lane: &Lane) {
+        let drained = tokio::time::timeout(DRAIN_MAX, async {
+            while !self.outlet.is_empty() {
+                self.outlet.progress().await;
+            }
+        });
+        if drained.await.is_err() {
+            warn!("the broker did not take all messages in time; the next relay publishes them");
+        }
+        let tidied = async {
+            self.delete_sent().await?;
+            self.store.lease(lane, self.holder, Duration::ZERO).await
+        };
+        if let Err(error) = tidied.await {
+            warn!(%error, "sent outbox rows could not be deleted; they will be sent again");
+        }
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").finish_non_exhaustive()
+    }
+}
