@@ -40,7 +40,7 @@ impl Fixture for Fresh {
 saga_testkit::store_conformance!(fresh);
 saga_testkit::inbox_conformance!(fresh);
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn row() -> OutboxRow {
     OutboxRow { id: OutboxId::now(), lane: Lane::application(), body: "body".into() }
@@ -125,7 +125,7 @@ fn documented(sources: &[&str]) -> Vec<String> {
     let bullets = sources.iter().flat_map(|source| source.split("/// - ").skip(1));
     let mut laws: Vec<_> = bullets
         .flat_map(|bullet| {
-            let names = bullet.split("///\n").next().unwrap().split(':').next().unwrap();
+            let names = bullet.split_once(':').map_or(bullet, |(names, _)| names);
             names.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
         })
         .collect();

@@ -20,12 +20,12 @@ const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 ///
 /// let clock = ManualClock::new();
-/// let noon = clock.now() + Duration::from_secs(12 * 60 * 60);
+/// let noon = clock.now() + Duration::from_hours(12);
 /// let waiter = tokio::spawn({
 ///     let clock = clock.clone();
 ///     async move { clock.sleep_until(noon).await }
 /// });
-/// clock.advance(Duration::from_secs(12 * 60 * 60));
+/// clock.advance(Duration::from_hours(12));
 /// waiter.await?;
 /// assert_eq!(clock.now(), noon);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -17,7 +17,7 @@ use crate::Fixture;
 
 pub(crate) const PLACE_ORDER: SagaName = SagaName::new("place-order");
 pub(crate) const CANCEL_ORDER: SagaName = SagaName::new("cancel-order");
-pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
 /// More rows than a law appends.
 pub(crate) const ALL: usize = 1_000;
 

@@ -237,7 +237,7 @@ impl Faults {
         self.shared.health.send_modify(|health| health.condition = condition);
     }
 
-    async fn wait_until(&self, reached: impl Fn(&Health) -> bool + Send) {
+    async fn wait_until(&self, reached: impl Fn(&Health) -> bool + Send + Sync) {
         let mut health = self.shared.health.subscribe();
         health.wait_for(|health| reached(health)).await.expect("this script keeps the sender");
     }

@@ -37,7 +37,7 @@ pub async fn a_tick_is_all_or_nothing<F: Fixture<Store: SagaStore>>(fixture: F) 
     assert!(load(store, new).await.is_none(), "no saga may start");
     let found = store.find(&[(PLACE_ORDER, order.clone())]).await.expect("find");
     assert_eq!(found, [], "no key may be taken");
-    assert_eq!(unsent(store, &lane).await, [earlier.clone()], "the outbox may not change");
+    assert_eq!(unsent(store, &lane).await, vec![earlier.clone()], "the outbox may not change");
     let letters = fixture.dead_letters().await;
     assert!(letters.is_empty(), "nothing may be set aside: {letters:?}");
 
@@ -48,7 +48,7 @@ pub async fn a_tick_is_all_or_nothing<F: Fixture<Store: SagaStore>>(fixture: F) 
     }
     let found = store.find(&[(PLACE_ORDER, order.clone())]).await.expect("find");
     assert_eq!(found, [(PLACE_ORDER, order.clone(), new)], "the key must be taken");
-    assert_eq!(unsent(store, &lane).await, [later.clone()], "the outbox must change");
+    assert_eq!(unsent(store, &lane).await, vec![later.clone()], "the outbox must change");
     let letters = fixture.dead_letters().await;
     assert_eq!(letters.len(), 1, "the message must be set aside: {letters:?}");
     assert_eq!(letters[0].value, dead_letter(1).value, "a dead letter is kept byte for byte");

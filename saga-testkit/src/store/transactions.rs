@@ -29,7 +29,7 @@ pub async fn an_effect_and_its_tick_commit_together<F: Fixture<Store: SagaStore>
     store.commit_with(transaction, first).await.expect("a start must commit");
     assert_eq!(fixture.effects().await, ["first"], "the effect must be there, once");
     assert_eq!(stored(store, saga).await.version, Version(1), "and the saga");
-    assert_eq!(unsent(store, &lane).await, [earlier.clone()], "and what it sends");
+    assert_eq!(unsent(store, &lane).await, vec![earlier.clone()], "and what it sends");
 
     let commits = vec![next(saga, 1, "second")];
     let outbox = vec![later.clone()];
