@@ -1,7 +1,7 @@
-//! The laws of [`Inbox`](saga_core::Inbox).
+//! The laws of [`Inbox`].
 //!
-//! Each law is a function that takes a fresh [`Fixture`](crate::Fixture) and panics with what is
-//! broken. [`inbox_conformance!`](crate::inbox_conformance) makes a test of each.
+//! Each law is a function that takes a fresh [`Fixture`] and panics with what is broken.
+//! [`inbox_conformance!`](crate::inbox_conformance) makes a test of each.
 
 use std::sync::Arc;
 
