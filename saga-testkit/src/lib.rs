@@ -1,1 +1,61 @@
-//! saga-testkit
+//! The laws of every contract of `saga-core` as test functions, a clock that a test holds, and faults on demand.
+//!
+//! Whoever writes a backend proves it with one line per contract and a [`Fixture`] of some 20 lines:
+//!
+//! ```
+//! use saga_core::store::{DeadLetter, MemoryConnection, MemoryStore};
+//! use saga_testkit::Fixture;
+//!
+//! /// A fresh store, whose application state is the effects that the laws write.
+//! struct Fresh(MemoryStore<Vec<String>>);
+//!
+//! async fn fresh() -> Fresh {
+//!     Fresh(MemoryStore::default())
+//! }
+//!
+//! impl Fixture for Fresh {
+//!     type Store = MemoryStore<Vec<String>>;
+//!
+//!     fn store(&self) -> &Self::Store {
+//!         &self.0
+//!     }
+//!
+//!     async fn write_effect(&self, effects: &mut MemoryConnection<Vec<String>>, key: &str) {
+//!         effects.push(key.to_owned());
+//!     }
+//!
+//!     async fn effects(&self) -> Vec<String> {
+//!         self.0.read(Vec::clone)
+//!     }
+//!
+//!     async fn dead_letters(&self) -> Vec<DeadLetter> {
+//!         self.0.dead_letters()
+//!     }
+//! }
+//!
+//! saga_testkit::store_conformance!(fresh); // one #[test] per law
+//! saga_testkit::inbox_conformance!(fresh);
+//! ```
+//!
+//! | for | there is |
+//! |---|---|
+//! | a backend for state | [`store`], [`inbox`] |
+//! | time that moves when a test says so | [`ManualClock`] |
+//! | a store that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
+
+#![expect(clippy::missing_panics_doc, reason = "a broken law panics")]
+
+mod clock;
+mod faults;
+mod fixture;
+mod given;
+pub mod inbox;
+mod laws;
+mod run;
+pub mod store;
+
+pub use clock::ManualClock;
+pub use faults::{Faults, Faulty, Moment, Operation};
+pub use fixture::Fixture;
+#[doc(hidden)]
+pub use run::run;

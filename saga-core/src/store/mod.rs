@@ -1,7 +1,7 @@
 //! Contract: durable state of sagas, and what is still to be sent.
 //!
 //! [`SagaStore`] is what the engine commits its ticks to, [`Outbox`] what it publishes from after a
-//! crash. `MemoryStore` is the store that is always there.
+//! crash. [`MemoryStore`] is the store that is always there.
 
 mod commit;
 mod error;

@@ -1,0 +1,111 @@
+//! A store that fails or dies when a test says so.
+
+mod script;
+
+use std::time::Duration;
+
+use saga_core::participant::{Handled, InboxRecord};
+use saga_core::store::{
+    DueSagas, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, Tick, Transactional,
+};
+use saga_core::{IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, SagaId, SagaName, StoreError};
+
+pub use script::{Faults, Moment, Operation};
+
+/// A store whose calls fail or die as its [`Faults`] say, and otherwise reach the store inside.
+#[derive(Debug, Clone)]
+pub struct Faulty<S> {
+    inner: S,
+    faults: Faults,
+}
+
+impl<S> Faulty<S> {
+    /// Wraps a store. Stores that share `faults` are those of one process: they die together.
+    pub fn new(inner: S, faults: &Faults) -> Self {
+        Self { inner, faults: faults.clone() }
+    }
+
+    /// Returns the store inside, which never fails on purpose.
+    pub const fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S: Transactional> Transactional for Faulty<S> {
+    type Connection = S::Connection;
+    type Transaction = S::Transaction;
+
+    async fn begin(&self) -> Result<S::Transaction, StoreError> {
+        self.faults.around(Operation::Begin, self.inner.begin()).await
+    }
+
+    fn connection(transaction: &mut S::Transaction) -> &mut S::Connection {
+        S::connection(transaction)
+    }
+}
+
+impl<S: Outbox> Outbox for Faulty<S> {
+    async fn unsent(&self, lanes: &[Lane], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.faults.around(Operation::Unsent, self.inner.unsent(lanes, limit)).await
+    }
+
+    async fn sent(&self, rows: &[OutboxId]) -> Result<(), StoreError> {
+        self.faults.around(Operation::Sent, self.inner.sent(rows)).await
+    }
+
+    async fn lease(
+        &self,
+        lane: &Lane,
+        holder: OutboxId,
+        duration: Duration,
+    ) -> Result<bool, StoreError> {
+        self.faults.around(Operation::Lease, self.inner.lease(lane, holder, duration)).await
+    }
+}
+
+impl<S: SagaStore> SagaStore for Faulty<S> {
+    async fn load(&self, sagas: &[SagaId]) -> Result<Vec<Snapshot>, StoreError> {
+        self.faults.around(Operation::Load, self.inner.load(sagas)).await
+    }
+
+    async fn find(
+        &self,
+        keys: &[(SagaName, IdempotencyKey)],
+    ) -> Result<Vec<(SagaName, IdempotencyKey, SagaId)>, StoreError> {
+        self.faults.around(Operation::Find, self.inner.find(keys)).await
+    }
+
+    async fn commit(&self, tick: Tick) -> Result<(), StoreError> {
+        self.faults.around(Operation::Commit, self.inner.commit(tick)).await
+    }
+
+    async fn commit_with(&self, transaction: S::Transaction, tick: Tick) -> Result<(), StoreError> {
+        self.faults.around(Operation::Commit, self.inner.commit_with(transaction, tick)).await
+    }
+
+    async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {
+        self.faults.around(Operation::Due, self.inner.due(horizon, limit)).await
+    }
+
+    async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {
+        self.faults.around(Operation::History, self.inner.history(saga)).await
+    }
+}
+
+impl<S: Inbox> Inbox for Faulty<S> {
+    async fn recorded(
+        &self,
+        transaction: &mut S::Transaction,
+        commands: &[MessageId],
+    ) -> Result<Vec<InboxRecord>, StoreError> {
+        self.faults.around(Operation::Recorded, self.inner.recorded(transaction, commands)).await
+    }
+
+    async fn record(
+        &self,
+        transaction: S::Transaction,
+        handled: Handled,
+    ) -> Result<(), StoreError> {
+        self.faults.around(Operation::Record, self.inner.record(transaction, handled)).await
+    }
+}

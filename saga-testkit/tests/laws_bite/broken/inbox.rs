@@ -1,0 +1,104 @@
+//! What can be wrong with the inbox.
+
+use bytes::Bytes;
+use saga_core::participant::{Handled, InboxRecord};
+use saga_core::store::{MemoryTransaction, Tick, Transactional};
+use saga_core::{Inbox, MessageId, StoreError};
+
+use super::{Broken, Defect, cut};
+
+impl Inbox for Broken {
+    async fn recorded(
+        &self,
+        transaction: &mut MemoryTransaction<Vec<String>>,
+        commands: &[MessageId],
+    ) -> Result<Vec<InboxRecord>, StoreError> {
+        let mut found = self.inner.recorded(transaction, commands).await?;
+        match self.defect {
+            Some(Defect::HandlesBlindly | Defect::SwallowsConflictsOfBlindHandlers)
+                if commands.len() == 1 =>
+            {
+                found.clear();
+            }
+            Some(Defect::InventsRecords) => found = commands.iter().map(|&id| empty(id)).collect(),
+            Some(Defect::ClaimsWhatItLooksFor) => {
+                let mut notes = self.notes();
+                let claimed = commands.iter().filter(|id| notes.claimed.contains(id));
+                found.extend(claimed.map(|&id| empty(id)));
+                notes.claimed.extend(commands);
+            }
+            Some(Defect::ForgetsEmptyReplies) => found.retain(|record| !record.reply.is_empty()),
+            Some(Defect::CutsReplies) => {
+                for record in &mut found {
+                    record.reply = cut(&record.reply);
+                }
+            }
+            _ => {}
+        }
+        Ok(found)
+    }
+
+    async fn record(
+        &self,
+        mut transaction: MemoryTransaction<Vec<String>>,
+        mut handled: Handled,
+    ) -> Result<(), StoreError> {
+        self.distort_handled(&mut handled)?;
+        let Handled { outbox, sent, dead_letters, .. } = handled.clone();
+        let leftover = Tick { outbox, sent, dead_letters, ..Tick::default() };
+        match self.defect {
+            Some(Defect::CommitsTheEffectAlone) => return transaction.commit().await,
+            Some(Defect::ForgetsTheEffect) => {
+                drop(transaction);
+                transaction = self.inner.begin().await?;
+            }
+            Some(Defect::CommitsTheEffectFirst) => {
+                transaction.commit().await?;
+                transaction = self.inner.begin().await?;
+            }
+            Some(Defect::IgnoresSecondRecords | Defect::HandlesBlindly) => {
+                let commands: Vec<_> =
+                    handled.records.iter().map(|record| record.command).collect();
+                let known = self.inner.recorded(&mut transaction, &commands).await?;
+                handled
+                    .records
+                    .retain(|record| known.iter().all(|known| known.command != record.command));
+            }
+            _ => {}
+        }
+        let result = self.inner.record(transaction, handled).await;
+        let result = self.after(result, leftover, ()).await;
+        let blind = self.has(Defect::SwallowsConflictsOfBlindHandlers);
+        if blind && matches!(result, Err(StoreError::Conflict)) { Ok(()) } else { result }
+    }
+}
+
+impl Broken {
+    fn distort_handled(&self, handled: &mut Handled) -> Result<(), StoreError> {
+        self.distort_rows(&mut handled.outbox, &mut handled.sent);
+        let letters = &mut handled.dead_letters;
+        match self.defect {
+            Some(Defect::ForgetsDeadLetters) => letters.clear(),
+            Some(Defect::CutsDeadLetters) => {
+                for letter in letters {
+                    letter.value = cut(&letter.value);
+                }
+            }
+            Some(Defect::KeepsEveryDeadLetter) => {
+                self.notes().dead_letters.extend(letters.iter().cloned());
+            }
+            Some(Defect::RefusesASecondDeadLetter) => {
+                let kept = self.inner.dead_letters();
+                if letters.iter().any(|new| kept.iter().any(|old| old.offset == new.offset)) {
+                    return Err(StoreError::Conflict);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn empty(command: MessageId) -> InboxRecord {
+    InboxRecord { command, reply: Bytes::new() }
+}

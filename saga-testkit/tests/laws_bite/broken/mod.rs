@@ -1,0 +1,206 @@
+//! A memory store with one defect, as a backend might have it.
+
+mod inbox;
+mod outbox;
+mod sagas;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use saga_core::store::{
+    DeadLetter, Lane, MemoryConnection, MemoryStore, MemoryTransaction, OutboxRow, Tick,
+    Transactional,
+};
+use saga_core::{MessageId, OutboxId, SagaId, SagaStore, StoreError};
+use saga_testkit::Fixture;
+use tokio::time::sleep;
+
+/// What is wrong with a backend: it …
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    ChecksKeysThenWrites,
+    ChecksLeasesThenWrites,
+    ChecksVersionsThenWrites,
+    ClaimsWhatItLooksFor,
+    CommitsOneByOne,
+    CommitsTheEffectAlone,
+    CommitsTheEffectFirst,
+    CutsDeadLetters,
+    CutsReplies,
+    CutsRows,
+    CutsStates,
+    DeletesInSpiteOfAConflict,
+    DueInOrderOfIds,
+    FailsOnRowsThatAreGone,
+    FailsOnUnknownSagas,
+    FindsByKeyAlone,
+    FindsOnlyOne,
+    FindsUnknownKeys,
+    FoldsFingerprints,
+    ForgetsDeadLetters,
+    ForgetsEmptyReplies,
+    ForgetsEndings,
+    ForgetsHistory,
+    ForgetsHome,
+    ForgetsKeptWakeTimes,
+    ForgetsKeys,
+    ForgetsTheEffect,
+    ForgetsWhatToSend,
+    ForgetsWhatWasSent,
+    FreesKeysOfEndedSagas,
+    HandlesBlindly,
+    HistoryComesBackwards,
+    HistoryIsSortedAsText,
+    IgnoresLimits,
+    IgnoresSecondRecords,
+    IgnoresTheHorizon,
+    InventsRecords,
+    IsAlwaysDue,
+    IsNeverDue,
+    KeepsEveryDeadLetter,
+    KeepsKeysWithoutTheirDefinition,
+    KeepsWakeTimesForEver,
+    KeepsWakeTimesThatMove,
+    LeasesAllLanesAtOnce,
+    LeasesForEver,
+    LeasesToAnybody,
+    LetsAnybodyRelease,
+    LimitsBeforeItSorts,
+    LimitsFromTheEnd,
+    LoadsEverything,
+    LocksInTheOrderGiven,
+    MixesHistories,
+    MixesLanesOfAnOwner,
+    MixesOwners,
+    OutboxComesBackwards,
+    OverwritesOnStart,
+    OverwritesWhatIsStale,
+    ReadsOneLaneOnly,
+    RefusesASecondDeadLetter,
+    RefusesRenewal,
+    RoundsWakeTimes,
+    SendsInSpiteOfAConflict,
+    SentDoesNothing,
+    SentIsACursor,
+    SetsAsideInSpiteOfAConflict,
+    SwallowsConflicts,
+    SwallowsConflictsOfBlindHandlers,
+    WritesOutsideTheTransaction,
+    WritesTheEffectTwice,
+}
+
+type Memory = MemoryStore<Vec<String>>;
+
+/// A memory store with at most one defect.
+pub(crate) struct Broken {
+    inner: Memory,
+    defect: Option<Defect>,
+    notes: Mutex<Notes>,
+}
+
+/// What a defect needs to remember.
+#[derive(Default)]
+struct Notes {
+    effects: Vec<String>,
+    dead_letters: Vec<DeadLetter>,
+    claimed: Vec<MessageId>,
+    sagas: Vec<SagaId>,
+    rows: Vec<OutboxRow>,
+    holders: HashMap<Lane, OutboxId>,
+    locks: HashMap<SagaId, Arc<tokio::sync::Mutex<()>>>,
+}
+
+impl Broken {
+    pub(crate) fn new(defect: Option<Defect>) -> Self {
+        Self { inner: Memory::default(), defect, notes: Mutex::default() }
+    }
+
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().expect("no law panics while it holds the notes")
+    }
+
+    /// What a tick or a handler leaves behind although it met a conflict.
+    async fn after<T>(
+        &self,
+        result: Result<T, StoreError>,
+        mut leftover: Tick,
+        swallowed: T,
+    ) -> Result<T, StoreError> {
+        if !matches!(result, Err(StoreError::Conflict)) {
+            return result;
+        }
+        leftover.commits.clear();
+        if !self.has(Defect::SendsInSpiteOfAConflict) {
+            leftover.outbox.clear();
+        }
+        if !self.has(Defect::DeletesInSpiteOfAConflict) {
+            leftover.sent.clear();
+        }
+        if !self.has(Defect::SetsAsideInSpiteOfAConflict) {
+            leftover.dead_letters.clear();
+        }
+        self.inner.commit(leftover).await?;
+        if self.has(Defect::SwallowsConflicts) { Ok(swallowed) } else { result }
+    }
+}
+
+/// Stands for the time between two statements of a backend that should have been one.
+async fn between_two_statements() {
+    sleep(Duration::from_millis(5)).await;
+}
+
+/// Cuts like a driver that takes bytes for a text of C.
+fn cut(bytes: &bytes::Bytes) -> bytes::Bytes {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    bytes.slice(..end)
+}
+
+impl Transactional for Broken {
+    type Connection = MemoryConnection<Vec<String>>;
+    type Transaction = MemoryTransaction<Vec<String>>;
+
+    async fn begin(&self) -> Result<Self::Transaction, StoreError> {
+        self.inner.begin().await
+    }
+
+    fn connection(transaction: &mut Self::Transaction) -> &mut Self::Connection {
+        Memory::connection(transaction)
+    }
+}
+
+impl Fixture for Broken {
+    type Store = Self;
+
+    fn store(&self) -> &Self {
+        self
+    }
+
+    async fn write_effect(&self, effects: &mut MemoryConnection<Vec<String>>, key: &str) {
+        if self.has(Defect::WritesOutsideTheTransaction) {
+            self.notes().effects.push(key.to_owned());
+            return;
+        }
+        effects.push(key.to_owned());
+        if self.has(Defect::WritesTheEffectTwice) {
+            effects.push(key.to_owned());
+        }
+    }
+
+    async fn effects(&self) -> Vec<String> {
+        let mut effects = self.inner.read(Vec::clone);
+        effects.extend(self.notes().effects.iter().cloned());
+        effects
+    }
+
+    async fn dead_letters(&self) -> Vec<DeadLetter> {
+        if self.has(Defect::KeepsEveryDeadLetter) {
+            return self.notes().dead_letters.clone();
+        }
+        self.inner.dead_letters()
+    }
+}
