@@ -8,14 +8,13 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::policy::retry::Backoff;
+use crate::store::OutboxRow;
 use crate::transport::erased::{DynPublisher, DynTransport};
 use crate::transport::{Receipt, Record, TransportError};
-use crate::store::OutboxRow;
 use crate::{OutboxId, Topic};
 
 /// How long to wait before a failed publisher is replaced.
-const BACKOFF: Backoff =
-    Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
+const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
 
 /// Rows on their way to the broker, in the order that they were committed.
 ///
@@ -87,6 +86,11 @@ impl Outlet {
         self.rows.is_empty()
     }
 
+    /// Returns the number of rows that are on their way or still to be deleted.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() + self.acknowledged.len()
+    }
+
     /// Returns true if rows wait to be deleted.
     pub(crate) fn has_acknowledged(&self) -> bool {
         !self.acknowledged.is_empty()
@@ -115,7 +119,11 @@ impl Outlet {
             std::future::pending::<()>().await;
         }
         if let Err(error) = self.front_acknowledged().await {
-            warn!(rows = self.rows.len(), error = &error as &dyn std::error::Error, "publishing failed; a new publisher will publish again what was not acknowledged");
+            warn!(
+                rows = self.rows.len(),
+                error = &error as &dyn std::error::Error,
+                "publishing failed; a new publisher will publish again what was not acknowledged"
+            );
             self.publisher = None;
             self.rows.iter_mut().for_each(|row| row.receipt = None);
             self.failures += 1;

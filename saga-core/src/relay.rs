@@ -128,7 +128,10 @@ impl<S: Outbox> Worker<S> {
         let lane = Lane::application();
         while !self.stop.is_cancelled() {
             if let Err(error) = self.step(&lane).await {
-                warn!(error = &error as &dyn std::error::Error, "the outbox cannot be read; trying again");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the outbox cannot be read; trying again"
+                );
             }
             tokio::select! {
                 () = self.wake.notified() => {}

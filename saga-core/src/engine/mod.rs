@@ -155,11 +155,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`Error::Store`] if the store cannot be reached.
-    pub async fn find(
-        &self,
-        name: SagaName,
-        key: IdempotencyKey,
-    ) -> Result<Option<SagaId>, Error> {
+    pub async fn find(&self, name: SagaName, key: IdempotencyKey) -> Result<Option<SagaId>, Error> {
         let found = self.shared.store.find(&[(name, key)]).await?;
         Ok(found.into_iter().next().map(|(_, _, saga)| saga))
     }

@@ -62,7 +62,8 @@ impl Worker {
 
     /// Publishes what earlier owners of newly taken partitions committed and may not have published.
     pub(super) async fn recover_lanes(&mut self) -> Result<(), Error> {
-        let lanes = self.lanes(&std::mem::take(&mut self.to_recover));
+        let numbers = std::mem::take(&mut self.to_recover);
+        let lanes = self.lanes(&numbers);
         let mut tries = 0;
         loop {
             match self.store.unsent(&lanes, ROWS_MAX).await {

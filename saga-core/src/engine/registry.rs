@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use crate::definition::{Data, Definition};
 use crate::message::Envelope;
-use crate::{
-    CodecError, DefinitionError, IdempotencyKey, MessageType, ParticipantName, SagaName,
-};
+use crate::{CodecError, DefinitionError, IdempotencyKey, MessageType, ParticipantName, SagaName};
 
 /// Reads a fact and says which saga it starts, if any.
 pub(super) type Trigger =

@@ -193,7 +193,9 @@ impl Worker {
             let progress = Progress::start_erased(&definition, saga, origin, data);
             let mut work = Work::start(definition, progress, new, cause);
             match work.decide(Event::Started, now) {
-                Ok(_) => starting.push(Starting { work, responders: responder.into_iter().collect() }),
+                Ok(_) => {
+                    starting.push(Starting { work, responders: responder.into_iter().collect() })
+                }
                 Err(Broken(problem)) => {
                     error!(%saga, problem, "saga cannot start");
                     by_key.retain(|_, index| *index != starting.len());
@@ -457,7 +459,8 @@ impl Worker {
         let mut tries = 0;
         let (written, found) = loop {
             let asked = async {
-                let found = if keys.is_empty() { Vec::new() } else { self.store.find(&keys).await? };
+                let found =
+                    if keys.is_empty() { Vec::new() } else { self.store.find(&keys).await? };
                 Ok((self.store.load(&ids).await?, found))
             };
             match asked.await {
@@ -494,7 +497,8 @@ impl Round {
     /// Takes the round apart into rounds of one element each.
     fn split(&mut self) -> Vec<Self> {
         let round = std::mem::take(self);
-        let starts = round.starting.into_iter().map(|it| Self { starting: vec![it], ..Self::default() });
+        let starts =
+            round.starting.into_iter().map(|it| Self { starting: vec![it], ..Self::default() });
         let events =
             round.happenings.into_iter().map(|it| Self { happenings: vec![it], ..Self::default() });
         let local = round.local.into_iter().map(|it| Self { local: vec![it], ..Self::default() });

@@ -12,9 +12,9 @@ use crate::machine::{
     Decision, Event, Failure, HistoryEntry, HistoryKind, Ignored, OutgoingCommand, Progress,
     Status, Verdict, decide, encode_history, parked_without_definition,
 };
-use crate::store::{Commit, NewSaga, Snapshot, Version, WakeAt};
-use crate::store::erased::DynSagaStore;
 use crate::message::ENVELOPE_BYTES_MAX;
+use crate::store::erased::DynSagaStore;
+use crate::store::{Commit, NewSaga, Snapshot, Version, WakeAt};
 use crate::{IdempotencyKey, MessageId, SagaId, SagaName, Timestamp};
 
 /// How long a saga that waits for a participant inside the engine stays with a process that says nothing.
@@ -160,8 +160,8 @@ impl Work {
         let before = progress.take().ok_or_else(|| Broken("an earlier decision failed".into()))?;
         // The user's own functions run in here; one that panics must take nobody along.
         let decided = catch_unwind(AssertUnwindSafe(|| decide(definition, before, event, now)));
-        let Decision { progress: after, verdict, commands, history } =
-            decided.map_err(|panic| Broken(format!("definition panicked: {}", text_of(&*panic))))?;
+        let Decision { progress: after, verdict, commands, history } = decided
+            .map_err(|panic| Broken(format!("definition panicked: {}", text_of(&*panic))))?;
         *progress = Some(after);
         self.is_dirty |= verdict == Verdict::Applied;
         self.commands.extend(commands);
@@ -182,7 +182,9 @@ impl Work {
     /// Returns the commands that are outstanding, made again.
     pub(super) fn outstanding(&self) -> Vec<OutgoingCommand> {
         match &self.body {
-            Body::Known { definition, progress: Some(progress) } => progress.outstanding(definition),
+            Body::Known { definition, progress: Some(progress) } => {
+                progress.outstanding(definition)
+            }
             _ => Vec::new(),
         }
     }
@@ -216,8 +218,8 @@ impl Work {
 
     /// Moves a wake time that has come without anything being due to where something will be.
     pub(super) fn touch(&mut self, now: Timestamp, store: &dyn DynSagaStore) {
-        self.is_dirty |= self.wake_at.is_some_and(|wake| wake <= now)
-            && self.bound(now, store) > self.wake_at;
+        self.is_dirty |=
+            self.wake_at.is_some_and(|wake| wake <= now) && self.bound(now, store) > self.wake_at;
     }
 
     /// Returns the earliest time at which somebody must look at the saga. One that waits for a
@@ -250,7 +252,9 @@ impl Work {
             Body::Known { progress: None, .. } => return Ok(None),
             Body::Foreign { state, .. } => state.clone(),
         };
-        if let Some(command) = self.commands.iter().find(|it| it.payload.0.len() > PAYLOAD_BYTES_MAX) {
+        if let Some(command) =
+            self.commands.iter().find(|it| it.payload.0.len() > PAYLOAD_BYTES_MAX)
+        {
             let (step, bytes) = (&command.step, command.payload.0.len());
             return Err(Broken(format!(
                 "the command of step `{step}` has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} can be sent"

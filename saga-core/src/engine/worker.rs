@@ -340,7 +340,7 @@ impl Worker {
 
     /// Waits while the store is away; an error that waiting cannot mend is returned.
     pub(super) async fn wait_for_store(
-        &self,
+        &mut self,
         error: StoreError,
         tries: &mut u32,
     ) -> Result<(), Error> {
@@ -348,7 +348,11 @@ impl Worker {
             return Err(error.into());
         }
         *tries += 1;
-        warn!(tries = *tries, error = &error as &dyn std::error::Error, "store is not ready; trying again");
+        warn!(
+            tries = *tries,
+            error = &error as &dyn std::error::Error,
+            "store is not ready; trying again"
+        );
         // What was not committed is decided again by the next engine, so a shutdown need not wait.
         tokio::select! {
             () = tokio::time::sleep(OUTAGE_BACKOFF.delay(*tries, 0)) => Ok(()),
@@ -365,7 +369,9 @@ impl Worker {
                 }
             });
             if drained.await.is_err() {
-                warn!("the broker did not take all messages in time; the next owner of their lanes publishes them");
+                warn!(
+                    "the broker did not take all messages in time; the next owner of their lanes publishes them"
+                );
             }
         }
         self.tidy().await;
@@ -401,7 +407,11 @@ fn connect(
             match connect_once(&*transport, &name, &inputs, &outputs).await {
                 Err(error) if error.is_transient() => {
                     tries += 1;
-                    warn!(tries, error = &error as &dyn std::error::Error, "transport is not ready; trying again");
+                    warn!(
+                        tries,
+                        error = &error as &dyn std::error::Error,
+                        "transport is not ready; trying again"
+                    );
                     tokio::time::sleep(OUTAGE_BACKOFF.delay(tries, 0)).await;
                 }
                 connected => return connected,

@@ -1,9 +1,9 @@
 //! What a saga waits for, and the same commands once more.
 
-use crate::{MessageId, ParticipantName};
 use crate::definition::Definition;
 use crate::machine::decide::compensation_id;
 use crate::machine::{OutgoingCommand, Progress, StepState};
+use crate::{MessageId, ParticipantName};
 
 impl Progress {
     /// Returns the commands that were sent and not answered, as they were sent last.

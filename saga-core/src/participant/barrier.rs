@@ -95,7 +95,7 @@ pub(super) fn ids(commands: &[&Envelope]) -> Vec<MessageId> {
 }
 
 /// Splits a batch into rounds, in order, with at most one command of a saga in each.
-pub(crate) fn rounds(commands: &[&Envelope]) -> Vec<Vec<usize>> {
+pub(super) fn rounds(commands: &[&Envelope]) -> Vec<Vec<usize>> {
     let mut rounds: Vec<Vec<usize>> = Vec::new();
     let mut next_round = HashMap::new();
     for (index, command) in commands.iter().enumerate() {
@@ -164,11 +164,7 @@ impl Answer {
     }
 
     pub(crate) fn failed(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            message_type: MessageType::new("Failed"),
-            payload: Payload::default(),
-        }
+        Self { outcome, message_type: MessageType::new("Failed"), payload: Payload::default() }
     }
 
     fn undone_before(compensation: &MessageType) -> Self {

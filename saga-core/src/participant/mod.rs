@@ -27,7 +27,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::message::{Envelope, Message as _, Outcome};
+use crate::message::{Envelope, Outcome};
 use crate::transport::Record;
 use crate::{Command, DefinitionError, MessageType, ParticipantName};
 
@@ -37,7 +37,6 @@ pub use handler::{
 pub use inbox::{Handled, Inbox, InboxRecord};
 pub use service::RunningParticipant;
 
-pub(crate) use barrier::rounds;
 pub(crate) use route::Answer;
 use route::{All, Answers, Each, External, Route};
 

@@ -135,9 +135,8 @@ fn answer<C: Command>(reply: Reply<C::Reply>) -> Result<Answer, Failure> {
     let message_type = <C::Reply as Message>::TYPE;
     match reply {
         Reply::Succeeded(reply) => {
-            let payload = <C::Reply as Message>::Codec::encode(&reply).map_err(|error| Failure {
-                message: format!("reply cannot be encoded: {error}"),
-                is_terminal: true,
+            let payload = <C::Reply as Message>::Codec::encode(&reply).map_err(|error| {
+                Failure { message: format!("reply cannot be encoded: {error}"), is_terminal: true }
             })?;
             Ok(Answer { outcome: Outcome::Succeeded, message_type, payload })
         }

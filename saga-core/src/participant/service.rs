@@ -12,7 +12,7 @@ use tracing::{Instrument as _, debug, error, info, info_span, warn};
 use super::barrier::{Barrier, Recorded, Ruling, headers, ids, rounds};
 use super::route::{Answer, Failure, Route};
 use super::{Handled, Inbox, Participant};
-use crate::message::{describe, Envelope, Kind, Outcome, ReplyHeaders};
+use crate::message::{Envelope, Kind, Outcome, ReplyHeaders, describe};
 use crate::outlet::Outlet;
 use crate::policy::dead_letter;
 use crate::policy::retry::Backoff;
@@ -167,8 +167,10 @@ impl<S: Inbox> Service<S> {
     /// Waits for the broker, makes sure of the topics, and joins the group.
     async fn connect(&mut self) -> Result<Box<dyn DynSubscriber>, Error> {
         let topics = [self.commands.clone(), self.commands.dead_letters(), self.events.clone()];
-        let subscription =
-            Subscription { group: self.participant.name.clone(), topics: vec![self.commands.clone()] };
+        let subscription = Subscription {
+            group: self.participant.name.clone(),
+            topics: vec![self.commands.clone()],
+        };
         let mut tries = 0;
         loop {
             let connected = async {
@@ -180,7 +182,11 @@ impl<S: Inbox> Service<S> {
                 Ok(subscriber) => return Ok(subscriber),
                 Err(error) if error.is_transient() => {
                     tries += 1;
-                    warn!(tries, error = &error as &dyn std::error::Error, "transport is not ready; trying again");
+                    warn!(
+                        tries,
+                        error = &error as &dyn std::error::Error,
+                        "transport is not ready; trying again"
+                    );
                     tokio::time::sleep(OUTAGE_BACKOFF.delay(tries, 0)).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -257,7 +263,9 @@ impl<S: Inbox> Service<S> {
             }
         });
         if drained.await.is_err() {
-            warn!("the broker did not take all replies in time; the next owner of their lanes publishes them");
+            warn!(
+                "the broker did not take all replies in time; the next owner of their lanes publishes them"
+            );
         }
         self.tidy().await;
     }
@@ -405,10 +413,11 @@ impl<S: Inbox> Service<S> {
                     continue;
                 }
             };
+            let participant = &self.participant;
             let calls = round.iter().zip(rulings).map(|(incoming, ruling)| async move {
                 match ruling {
                     Ruling::Answer(recorded) => Ok(recorded),
-                    Ruling::CarryOut => Err(self.call(&incoming.envelope).await),
+                    Ruling::CarryOut => Err(call(participant, &incoming.envelope).await),
                 }
             });
             let answers = futures_util::future::join_all(calls).await;
@@ -438,33 +447,8 @@ impl<S: Inbox> Service<S> {
         Ok((barrier, rulings))
     }
 
-    async fn call(&self, command: &Envelope) -> Answer {
-        let Some(Route::External(handler)) = self.participant.routes.get(&command.message_type)
-        else {
-            return Answer::no_handler(&command.message_type);
-        };
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match handler.call(command).await {
-                Ok(answer) => return answer,
-                Err(failure) if failure.is_terminal => {
-                    return Answer::failed(Outcome::FailedPermanently(failure.message));
-                }
-                Err(failure) if tries >= QUICK_TRIES => {
-                    return Answer::failed(Outcome::FailedTransiently(failure.message));
-                }
-                Err(_) => tokio::time::sleep(QUICK_BACKOFF.delay(tries, 0)).await,
-            }
-        }
-    }
-
     /// Tells the saga that its command failed; nothing is recorded, so it may be carried out later.
-    async fn answer_failure(
-        &mut self,
-        incoming: &Incoming,
-        failure: Failure,
-    ) -> Result<(), Error> {
+    async fn answer_failure(&mut self, incoming: &Incoming, failure: Failure) -> Result<(), Error> {
         let command = headers(&incoming.envelope);
         warn!(saga = %command.saga, step = %command.step, attempt = command.attempt, error = %failure.message, "command failed");
         let outcome = match failure.is_terminal {
@@ -564,7 +548,11 @@ impl<S: Inbox> Service<S> {
             return Err(error.into());
         }
         *tries += 1;
-        warn!(tries = *tries, error = &error as &dyn std::error::Error, "store is not ready; trying again");
+        warn!(
+            tries = *tries,
+            error = &error as &dyn std::error::Error,
+            "store is not ready; trying again"
+        );
         // What was not committed comes again, so a shutdown need not wait for the outage to end.
         tokio::select! {
             () = tokio::time::sleep(OUTAGE_BACKOFF.delay(*tries, 0)) => Ok(()),
@@ -580,6 +568,27 @@ impl Written {
         let letter = DeadLetter::new(delivery, reason, &detail);
         self.records.entry(lane).or_default().push(dead_letter::record(&letter));
         self.dead_letters.push(letter);
+    }
+}
+
+/// Calls another system, a few times at once if it fails.
+async fn call<Conn>(participant: &Participant<Conn>, command: &Envelope) -> Answer {
+    let Some(Route::External(handler)) = participant.routes.get(&command.message_type) else {
+        return Answer::no_handler(&command.message_type);
+    };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match handler.call(command).await {
+            Ok(answer) => return answer,
+            Err(failure) if failure.is_terminal => {
+                return Answer::failed(Outcome::FailedPermanently(failure.message));
+            }
+            Err(failure) if tries >= QUICK_TRIES => {
+                return Answer::failed(Outcome::FailedTransiently(failure.message));
+            }
+            Err(_) => tokio::time::sleep(QUICK_BACKOFF.delay(tries, 0)).await,
+        }
     }
 }
 
@@ -604,4 +613,3 @@ impl From<StoreError> for Setback {
         Self::Store(error)
     }
 }
-

@@ -7,7 +7,9 @@ use futures_util::future::BoxFuture;
 
 use crate::message::{Envelope, Outcome};
 use crate::participant::{Answer, Participant};
-use crate::store::{DueSagas, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, StoreError, Tick};
+use crate::store::{
+    DueSagas, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, StoreError, Tick,
+};
 use crate::transport::Record;
 use crate::{IdempotencyKey, MessageType, OutboxId, ParticipantName, SagaId, SagaName};
 

@@ -21,8 +21,8 @@ pub use commit::{
 pub use error::StoreError;
 pub use memory::{MemoryConnection, MemoryStore, MemoryTransaction};
 
-pub use outbox::{Lane, Outbox, OutboxRow};
 pub(crate) use outbox::fact_record;
+pub use outbox::{Lane, Outbox, OutboxRow};
 
 /// A database with transactions that handlers write their effects through.
 pub trait Transactional: Send + Sync + 'static {

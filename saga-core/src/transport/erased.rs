@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use crate::Topic;
 use crate::transport::{
     Position, Publisher, Receipt, Received, Record, Subscriber, Subscription, Transport,
     TransportError,
 };
-use crate::Topic;
 
 pub(crate) trait DynTransport: Send + Sync {
-    fn ensure_topics<'a>(&'a self, topics: &'a [Topic])
-    -> BoxFuture<'a, Result<(), TransportError>>;
+    fn ensure_topics<'a>(
+        &'a self,
+        topics: &'a [Topic],
+    ) -> BoxFuture<'a, Result<(), TransportError>>;
     fn publisher(&self) -> BoxFuture<'_, Result<Arc<dyn DynPublisher>, TransportError>>;
     fn subscriber(
         &self,
