@@ -24,4 +24,4 @@ pub use participant::Inbox;
 pub use policy::retry::{Backoff, RetryPolicy};
 pub use store::{MemoryStore, Outbox, SagaStore, StoreError};
 pub use time::{Clock, SystemClock, Timestamp};
-pub use transport::{Publisher, Subscriber, Transport, TransportError};
+pub use transport::{MemoryTransport, Publisher, Subscriber, Transport, TransportError};
