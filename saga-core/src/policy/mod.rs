@@ -1,3 +1,4 @@
 //! Policies: when to ask again, and when to set a message aside.
 
+pub mod dead_letter;
 pub mod retry;
