@@ -33,4 +33,4 @@ pub use policy::retry::{Backoff, RetryPolicy};
 pub use relay::{Relay, RelayWaker};
 pub use store::{MemoryConnection, MemoryStore, Outbox, SagaStore, StoreError};
 pub use time::{Clock, SystemClock, Timestamp};
-pub use transport::{Publisher, Subscriber, Transport, TransportError};
+pub use transport::{MemoryTransport, Publisher, Subscriber, Transport, TransportError};

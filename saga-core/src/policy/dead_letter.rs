@@ -1,16 +1,115 @@
-//! When a message is set aside, and what is kept of it.
+//! What is published of a message that was set aside.
+
+use bytes::Bytes;
 
 use crate::store::DeadLetter;
 use crate::transport::Record;
 
-/// Makes the record for the dead-letter topic.
+/// Header with the name of the topic that the message was received from.
+pub const ORIGINAL_TOPIC: &str = "kafka_dlt-original-topic";
+/// Header with the number of the partition that the message was received in: 4 bytes, big-endian.
+pub const ORIGINAL_PARTITION: &str = "kafka_dlt-original-partition";
+/// Header with the message's place in the partition: 8 bytes, big-endian.
+pub const ORIGINAL_OFFSET: &str = "kafka_dlt-original-offset";
+/// Header with when the message was produced, in milliseconds since 1970-01-01 UTC: 8 bytes, big-endian.
+pub const ORIGINAL_TIMESTAMP: &str = "kafka_dlt-original-timestamp";
+/// Header with what was found, for a person.
+pub const EXCEPTION_MESSAGE: &str = "kafka_dlt-exception-message";
+/// Header with why the message was set aside: a short class such as `undecodable`.
+pub const REASON: &str = "ow-dlq-reason";
+
+/// Returns the record for the dead-letter topic of the topic that the message was received from.
+///
+/// Key, value and headers are the message's own, byte for byte; behind them come the headers that
+/// Spring Kafka writes, which dead-letter tools know, and [`REASON`]. A message that is set aside
+/// twice carries both sets, and the last one is the latest. The record goes where its key's hash
+/// points at: the dead-letter topic may have another size than the original one.
+///
+/// # Examples
+///
+/// ```
+/// # use bytes::Bytes;
+/// use saga_core::policy::dead_letter;
+/// # use saga_core::{MessageId, Timestamp, Topic, store::DeadLetter};
+/// # let letter = DeadLetter {
+/// #     id: MessageId::now(),
+/// #     topic: Topic::new("orders.events"),
+/// #     partition: 3,
+/// #     offset: 7,
+/// #     timestamp: Timestamp::from_micros(1_000_999),
+/// #     key: Bytes::from_static(b"key"),
+/// #     value: Bytes::from_static(b"\xff"),
+/// #     headers: vec![],
+/// #     reason: "undecodable".to_owned(),
+/// #     detail: "no envelope".to_owned(),
+/// # };
+/// let record = dead_letter::record(&letter);
+/// assert_eq!(record.topic.as_str(), "orders.events.dlq");
+/// assert_eq!((record.key, record.value), (letter.key, letter.value));
+/// ```
 #[must_use]
 pub fn record(letter: &DeadLetter) -> Record {
+    let millis = letter.timestamp.as_micros().div_euclid(1_000);
+    let added = [
+        (ORIGINAL_TOPIC, text(letter.topic.as_str())),
+        (ORIGINAL_PARTITION, Bytes::copy_from_slice(&letter.partition.to_be_bytes())),
+        (ORIGINAL_OFFSET, Bytes::copy_from_slice(&letter.offset.to_be_bytes())),
+        (ORIGINAL_TIMESTAMP, Bytes::copy_from_slice(&millis.to_be_bytes())),
+        (EXCEPTION_MESSAGE, text(&letter.detail)),
+        (REASON, text(&letter.reason)),
+    ];
+    let mut headers = letter.headers.clone();
+    headers.extend(added.map(|(name, value)| (name.to_owned(), value)));
     Record {
         topic: letter.topic.dead_letters(),
         partition: None,
         key: letter.key.clone(),
         value: letter.value.clone(),
-        headers: letter.headers.clone(),
+        headers,
+    }
+}
+
+fn text(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MessageId, Timestamp, Topic};
+
+    #[test]
+    fn a_dead_letter_keeps_the_message_and_says_where_it_came_from() {
+        let original = ("trace".to_owned(), Bytes::from_static(b"\x01\x00\xfe"));
+        let letter = DeadLetter {
+            id: MessageId::now(),
+            topic: Topic::new("orders.events"),
+            partition: 258,
+            offset: 66_051,
+            timestamp: Timestamp::from_micros(1_767_225_600_123_456),
+            key: Bytes::from_static(b"\x00key\xff"),
+            value: Bytes::from_static(b"\x00no envelope\xff"),
+            headers: vec![original.clone(), original.clone()],
+            reason: "undecodable".to_owned(),
+            detail: "unexpected byte".to_owned(),
+        };
+        let header = |name: &str, value: &[u8]| (name.to_owned(), Bytes::copy_from_slice(value));
+        let expected = Record {
+            topic: Topic::new("orders.events.dlq"),
+            partition: None,
+            key: letter.key.clone(),
+            value: letter.value.clone(),
+            headers: vec![
+                original.clone(),
+                original,
+                header("kafka_dlt-original-topic", b"orders.events"),
+                header("kafka_dlt-original-partition", &[0, 0, 1, 2]),
+                header("kafka_dlt-original-offset", &[0, 0, 0, 0, 0, 1, 2, 3]),
+                header("kafka_dlt-original-timestamp", &1_767_225_600_123_i64.to_be_bytes()),
+                header("kafka_dlt-exception-message", b"unexpected byte"),
+                header("ow-dlq-reason", b"undecodable"),
+            ],
+        };
+        assert_eq!(record(&letter), expected);
     }
 }

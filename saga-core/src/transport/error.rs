@@ -59,11 +59,11 @@ impl TransportError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable { .. } => true,
-            // The publisher is gone for good; its successor may do better.
-            Self::PublisherFailed { .. } => true,
-            // Topics can be created meanwhile.
-            Self::UnknownTopic { .. } => true,
+            // A failed publisher is gone for good, and its successor may do better; topics can be
+            // created meanwhile.
+            Self::Unavailable { .. } | Self::PublisherFailed { .. } | Self::UnknownTopic { .. } => {
+                true
+            }
             Self::Refused { .. } | Self::Configuration { .. } | Self::OffsetOutOfRange { .. } => {
                 false
             }

@@ -6,7 +6,9 @@
 mod delivery;
 mod error;
 mod memory;
+mod partition;
 mod publisher;
+mod watermark;
 
 pub(crate) mod erased;
 
@@ -16,8 +18,10 @@ use crate::{ParticipantName, Topic};
 
 pub use delivery::{Delivery, Partition, Position, Received};
 pub use error::TransportError;
-
+pub use memory::{MemoryPublisher, MemorySubscriber, MemoryTransport};
+pub use partition::partition_for;
 pub use publisher::{Acknowledgement, Publisher, Receipt, Record};
+pub use watermark::Watermark;
 
 /// Connects publishers and subscribers to one set of topics.
 ///

@@ -1,0 +1,150 @@
+//! What the driver and the server say, as what the engine should do about it.
+
+use saga_core::error::BoxError;
+use saga_core::store::StoreError;
+use sqlx::Error;
+use sqlx::postgres::PgDatabaseError;
+
+/// Raised by our functions when a saga is not at the expected version.
+const STALE: &str = "SG001";
+
+/// Where an error came from: some codes mean another thing at the end of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// A statement of ours.
+    Statement,
+    /// `COMMIT` of a transaction that others wrote in as well.
+    Commit,
+}
+
+/// Classifies an error of a statement.
+pub(crate) fn statement(operation: &'static str, error: Error) -> StoreError {
+    classify(operation, Stage::Statement, error)
+}
+
+/// Classifies an error of `COMMIT`.
+pub(crate) fn commit(operation: &'static str, error: Error) -> StoreError {
+    classify(operation, Stage::Commit, error)
+}
+
+/// A refusal of ours, of data that the tables cannot hold.
+pub(crate) fn refused(operation: &'static str, source: impl Into<BoxError>) -> StoreError {
+    StoreError::Refused { operation, source: source.into() }
+}
+
+/// No driver error holds the password: a connection string is parsed in `pool.rs` and never quoted.
+fn classify(operation: &'static str, stage: Stage, error: Error) -> StoreError {
+    let unavailable = |error: Error| StoreError::Unavailable { operation, source: error.into() };
+    match error {
+        Error::Database(reported) => match reported.try_downcast::<PgDatabaseError>() {
+            Ok(reported) => of_server(operation, stage, *reported),
+            Err(reported) => unavailable(Error::Database(reported)),
+        },
+        // A value that is larger than the protocol can carry.
+        Error::Encode(source) => refused(operation, source),
+        Error::Configuration(problem) => StoreError::Configuration { reason: problem.to_string() },
+        // A column that is missing or of another type than this version made it.
+        Error::ColumnDecode { .. }
+        | Error::ColumnNotFound(_)
+        | Error::ColumnIndexOutOfBounds { .. }
+        | Error::TypeNotFound { .. }
+        | Error::Decode(_)
+        | Error::RowNotFound => {
+            let reason = format!("the tables are not those of this version: {error}; {MIGRATE}");
+            StoreError::Configuration { reason }
+        }
+        // Io, Tls, PoolTimedOut, Protocol and the like: the connection, not what was asked of it.
+        error => unavailable(error),
+    }
+}
+
+const MIGRATE: &str = "call `PostgresStore::migrate` when the program starts";
+
+/// What follows from an SQLSTATE, without what it was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Conflict,
+    Unavailable,
+    Refused,
+    Configuration(&'static str),
+}
+
+fn of_server(operation: &'static str, stage: Stage, error: PgDatabaseError) -> StoreError {
+    match class(stage, error.code()) {
+        Class::Conflict => StoreError::Conflict,
+        Class::Unavailable => StoreError::Unavailable { operation, source: error.into() },
+        Class::Refused => StoreError::Refused { operation, source: error.into() },
+        Class::Configuration(advice) => {
+            StoreError::Configuration { reason: format!("{}; {advice}", error.message()) }
+        }
+    }
+}
+
+/// See <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn class(stage: Stage, code: &str) -> Class {
+    const PRIVILEGES: &str = "grant the role what the store needs";
+    const LOGIN: &str = "correct the database URL or the server's access rules";
+    const POOLER: &str = "the pooler must know prepared statements \
+                          (PgBouncer 1.21 or later: `max_prepared_statements`)";
+    match code {
+        // Somebody else wrote the saga since it was read. 40001 serialization failure and 40P01
+        // deadlock: somebody else went first. Nothing was written.
+        STALE | "40001" | "40P01" => Class::Conflict,
+        // 23505 unique violation: of our tables in our statements; at COMMIT it is a deferred
+        // constraint of the application.
+        "23505" if stage == Stage::Statement => Class::Conflict,
+        // 25P02 aborted transaction: a handler went on after an error of the database.
+        "25P02" => Class::Refused,
+        // 26000 and 42P05: a statement that was prepared on another server connection.
+        "26000" | "42P05" => Class::Configuration(POOLER),
+        // 42501 insufficient privilege.
+        "42501" => Class::Configuration(PRIVILEGES),
+        // 3D000: no such database.
+        "3D000" => Class::Configuration(LOGIN),
+        // 42P01, 42883, 42703, 3F000: no such table, function, column or schema; 42P07, 42723:
+        // another program's stand in their place.
+        _ => match code.get(..2).unwrap_or_default() {
+            // Data exceptions (22021 is NUL in a text), broken constraints, and limits such as 54000.
+            "21" | "22" | "23" | "44" | "54" => Class::Refused,
+            "28" => Class::Configuration(LOGIN),
+            "3F" | "42" => Class::Configuration(MIGRATE),
+            // 08 connection, 25 (25006: a standby after a switch-over), 40003 completion unknown,
+            // 53 resources (53100: disk full), 55 (55P03: lock timeout), 57 (57014: statement
+            // timeout, 57P01 to 57P03: the server stops or starts), 58 and XX: trouble inside.
+            // 0A000: a prepared statement from before a migration. What is unknown is tried again.
+            _ => Class::Unavailable,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_classified_by_what_to_do() {
+        let configuration = |code| matches!(class(Stage::Statement, code), Class::Configuration(_));
+        for code in ["SG001", "23505", "40001", "40P01"] {
+            assert_eq!(class(Stage::Statement, code), Class::Conflict, "{code}");
+        }
+        let passing = [
+            "08006", "08P01", "0A000", "25006", "25P03", "40003", "53100", "53200", "53300",
+            "55P03", "57014", "57P01", "57P02", "57P03", "57P05", "58030", "XX000", "", "?",
+        ];
+        for code in passing {
+            assert_eq!(class(Stage::Statement, code), Class::Unavailable, "{code}");
+        }
+        for code in ["22021", "22P05", "22008", "23502", "23514", "25P02", "54000"] {
+            assert_eq!(class(Stage::Statement, code), Class::Refused, "{code}");
+        }
+        for code in ["42P01", "42883", "3F000", "42501", "28P01", "28000", "3D000", "26000"] {
+            assert!(configuration(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_deferred_constraint_of_the_application_is_no_conflict() {
+        assert_eq!(class(Stage::Commit, "23505"), Class::Refused);
+        assert_eq!(class(Stage::Commit, "40001"), Class::Conflict);
+    }
+}

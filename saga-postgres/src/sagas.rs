@@ -1,0 +1,149 @@
+//! Sagas: committing ticks and reading back what they left.
+
+use std::time::Duration;
+
+use saga_core::error::BoxError;
+use saga_core::store::{
+    DueSaga, DueSagas, HistoryRecord, NewSaga, SagaStore, Snapshot, StoreError, Tick, Version,
+};
+use saga_core::{IdempotencyKey, SagaId, SagaName, Timestamp};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{Postgres, Row as _, Transaction};
+use uuid::Uuid;
+
+use crate::value::{Timestamptz, status};
+use crate::{PostgresStore, arguments, error};
+
+const COMMIT: &str = "commit";
+const LOAD: &str = "load";
+const FIND: &str = "find";
+const DUE: &str = "due";
+const HISTORY: &str = "history";
+
+impl SagaStore for PostgresStore {
+    async fn load(&self, sagas: &[SagaId]) -> Result<Vec<Snapshot>, StoreError> {
+        let ids: Vec<Uuid> = sagas.iter().map(|saga| saga.0).collect();
+        let query = sqlx::query(self.sql().load.clone()).bind(ids);
+        self.call(LOAD, query).await?.iter().map(snapshot).collect()
+    }
+
+    async fn find(
+        &self,
+        keys: &[(SagaName, IdempotencyKey)],
+    ) -> Result<Vec<(SagaName, IdempotencyKey, SagaId)>, StoreError> {
+        let names: Vec<&str> = keys.iter().map(|(name, _)| name.as_str()).collect();
+        let texts: Vec<&str> = keys.iter().map(|(_, key)| key.as_str()).collect();
+        let query = sqlx::query(self.sql().find.clone()).bind(names).bind(texts);
+        self.call(FIND, query).await?.iter().map(found).collect()
+    }
+
+    async fn commit(&self, tick: Tick) -> Result<(), StoreError> {
+        if tick.is_empty() {
+            return Ok(());
+        }
+        self.call(COMMIT, self.tick(&tick)?).await.map(drop)
+    }
+
+    async fn commit_with(
+        &self,
+        mut transaction: Transaction<'static, Postgres>,
+        tick: Tick,
+    ) -> Result<(), StoreError> {
+        // Also an empty tick is called for: it fails if a handler went on after an error of the
+        // database, whereas COMMIT would roll back and report success.
+        self.call_in(COMMIT, &mut transaction, self.tick(&tick)?).await?;
+        self.end(COMMIT, transaction).await
+    }
+
+    async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let query = sqlx::query(self.sql().due.clone()).bind(micros(horizon)).bind(limit);
+        let rows = self.call(DUE, query).await?;
+        due(&rows).map_err(|problem| error::statement(DUE, problem))
+    }
+
+    async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {
+        let rows = self.call(HISTORY, sqlx::query(self.sql().history.clone()).bind(saga.0)).await?;
+        rows.iter().map(|row| history(saga, row)).collect()
+    }
+}
+
+impl PostgresStore {
+    fn tick(&self, tick: &Tick) -> Result<Query<'static, Postgres, PgArguments>, StoreError> {
+        let sql = if tick.dead_letters.is_empty() {
+            &self.sql().commit_tick
+        } else {
+            &self.sql().commit_tick_and_dead_letters
+        };
+        Ok(sqlx::query_with(sql.clone(), arguments::of_tick(tick)?))
+    }
+}
+
+/// Microseconds for an interval from now. Beyond a thousand years a `timestamptz` would end.
+pub(crate) fn micros(duration: Duration) -> i64 {
+    const MILLENNIUM: i64 = 1_000 * 365 * 24 * 60 * 60 * 1_000_000;
+    i64::try_from(duration.as_micros()).unwrap_or(MILLENNIUM).min(MILLENNIUM)
+}
+
+fn snapshot(row: &PgRow) -> Result<Snapshot, StoreError> {
+    let saga = SagaId(row.try_get(0).map_err(|problem| error::statement(LOAD, problem))?);
+    read_snapshot(saga, row).map_err(|source| StoreError::Corrupt { saga, source })
+}
+
+fn read_snapshot(saga: SagaId, row: &PgRow) -> Result<Snapshot, BoxError> {
+    let key: Option<String> = row.try_get(5)?;
+    Ok(Snapshot {
+        saga,
+        version: version(row.try_get(1)?)?,
+        new: NewSaga {
+            name: SagaName::parse(row.try_get::<&str, _>(2)?)?,
+            definition_version: row.try_get::<i32, _>(3)?.try_into()?,
+            fingerprint: row.try_get::<i64, _>(4)?.cast_unsigned(),
+            key: key.map(IdempotencyKey::new).transpose()?,
+            home: row.try_get::<i32, _>(6)?.try_into()?,
+        },
+        status: status(row.try_get(7)?)?,
+        wake_at: row.try_get::<Timestamptz, _>(8)?.time(),
+        state: row.try_get::<Vec<u8>, _>(9)?.into(),
+    })
+}
+
+fn version(stored: i64) -> Result<Version, BoxError> {
+    Ok(Version(stored.try_into()?))
+}
+
+fn found(row: &PgRow) -> Result<(SagaName, IdempotencyKey, SagaId), StoreError> {
+    let saga = SagaId(row.try_get(2).map_err(|problem| error::statement(FIND, problem))?);
+    read_found(saga, row).map_err(|source| StoreError::Corrupt { saga, source })
+}
+
+fn read_found(saga: SagaId, row: &PgRow) -> Result<(SagaName, IdempotencyKey, SagaId), BoxError> {
+    let name = SagaName::parse(row.try_get::<&str, _>(0)?)?;
+    Ok((name, IdempotencyKey::new(row.try_get::<&str, _>(1)?)?, saga))
+}
+
+/// The first row is there for the time; without a saga it is the only one.
+fn due(rows: &[PgRow]) -> Result<DueSagas, sqlx::Error> {
+    let mut due = DueSagas { now: Timestamp::default(), sagas: Vec::with_capacity(rows.len()) };
+    for row in rows {
+        due.now = time(row.try_get(0)?)?;
+        let Some(saga) = row.try_get::<Option<Uuid>, _>(1)?.map(SagaId) else { break };
+        let home = u32::try_from(row.try_get::<i32, _>(2)?);
+        let home = home.map_err(|bad| sqlx::Error::Decode(bad.into()))?;
+        due.sagas.push(DueSaga { saga, home, wake_at: time(row.try_get(3)?)? });
+    }
+    Ok(due)
+}
+
+fn time(stored: Timestamptz) -> Result<Timestamp, sqlx::Error> {
+    stored.time().ok_or_else(|| sqlx::Error::Decode("a time that never comes".into()))
+}
+
+fn history(saga: SagaId, row: &PgRow) -> Result<HistoryRecord, StoreError> {
+    let read = || -> Result<HistoryRecord, BoxError> {
+        let entries = row.try_get::<Vec<u8>, _>(1)?.into();
+        Ok(HistoryRecord { version: version(row.try_get(0)?)?, entries })
+    };
+    read().map_err(|source| StoreError::Corrupt { saga, source })
+}

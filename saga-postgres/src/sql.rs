@@ -1,0 +1,153 @@
+//! Every SQL text, and the one place where the name of a schema gets into one.
+//!
+//! The texts of the hot paths are calls of functions that the migrations make: one call is one round
+//! trip, and its plans are the function's own, whatever the tables held when it was first used.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
+
+use crate::SchemaName;
+
+/// The statements of a store, for its schema. Made once; a clone of a text counts a reference.
+#[derive(Debug)]
+pub(crate) struct Sql {
+    pub(crate) commit_tick: SqlStr,
+    pub(crate) commit_tick_and_dead_letters: SqlStr,
+    pub(crate) record: SqlStr,
+    pub(crate) record_and_dead_letters: SqlStr,
+    pub(crate) recorded: SqlStr,
+    pub(crate) load: SqlStr,
+    pub(crate) find: SqlStr,
+    pub(crate) due: SqlStr,
+    pub(crate) history: SqlStr,
+    pub(crate) unsent: SqlStr,
+    pub(crate) forget_sent: SqlStr,
+    pub(crate) enqueue: SqlStr,
+    pub(crate) take_lease: SqlStr,
+    pub(crate) release_lease: SqlStr,
+    pub(crate) create_schema: SqlStr,
+    pub(crate) create_migration_table: SqlStr,
+    pub(crate) applied_migrations: SqlStr,
+    pub(crate) mark_migration: SqlStr,
+    pub(crate) latest_migration: SqlStr,
+}
+
+impl Sql {
+    pub(crate) fn new(schema: &SchemaName) -> Self {
+        let text = |template: &str| render(schema, template);
+        Self {
+            commit_tick: text(COMMIT_TICK),
+            commit_tick_and_dead_letters: text(COMMIT_TICK_AND_DEAD_LETTERS),
+            record: text(RECORD),
+            record_and_dead_letters: text(RECORD_AND_DEAD_LETTERS),
+            recorded: text("select command_id, reply from {schema}.recorded($1)"),
+            load: text(LOAD),
+            find: text("select name, key, saga_id from {schema}.find($1, $2)"),
+            due: text(DUE),
+            history: text("select version, entries from {schema}.history($1)"),
+            unsent: text("select id, owner, lane, body from {schema}.unsent($1, $2, $3)"),
+            forget_sent: text("select {schema}.forget_sent($1)"),
+            enqueue: text(ENQUEUE),
+            take_lease: text(TAKE_LEASE),
+            release_lease: text(RELEASE_LEASE),
+            create_schema: text("create schema {schema}"),
+            create_migration_table: text(CREATE_MIGRATION_TABLE),
+            applied_migrations: text(APPLIED_MIGRATIONS),
+            mark_migration: text(MARK_MIGRATION),
+            latest_migration: text("select max(version) from {schema}.migration"),
+        }
+    }
+}
+
+/// Puts the name of the schema into a text of this crate.
+///
+/// What goes in is a [`SchemaName`], so letters, digits and underscores in quotes; what it goes into
+/// is a constant.
+pub(crate) fn render(schema: &SchemaName, template: &str) -> SqlStr {
+    let text: Arc<str> = template.replace("{schema}", &schema.quoted()).into();
+    AssertSqlSafe(text).into_sql_str()
+}
+
+const COMMIT_TICK: &str = "select {schema}.commit_tick($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+    $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)";
+
+const COMMIT_TICK_AND_DEAD_LETTERS: &str = "select {schema}.commit_tick($1, $2, $3, $4, $5, $6, \
+    $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25), \
+    {schema}.keep_dead_letters($26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)";
+
+const RECORD: &str = "select {schema}.record_handled($1, $2, $3, $4, $5, $6, $7)";
+
+const RECORD_AND_DEAD_LETTERS: &str = "select {schema}.record_handled($1, $2, $3, $4, $5, $6, $7), \
+    {schema}.keep_dead_letters($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
+
+const LOAD: &str = "select id, version, name, definition_version, fingerprint, key, home, status, \
+    wake_at, state from {schema}.load($1)";
+
+/// One row with the time even if nothing is due.
+const DUE: &str = "select now(), d.id, d.home, d.wake_at from (values (0)) as one \
+    left join {schema}.due(now() + $1 * interval '1 microsecond', $2) as d on true \
+    order by d.wake_at";
+
+const ENQUEUE: &str = "insert into {schema}.outbox (id, owner, lane, body) values ($1, $2, $3, $4)";
+
+/// [`ENQUEUE`] for the default schema, for those who have a connection and no store.
+pub(crate) const ENQUEUE_IN_DEFAULT_SCHEMA: &str =
+    "insert into \"saga\".outbox (id, owner, lane, body) values ($1, $2, $3, $4)";
+
+/// `clock_timestamp()`, because `now()` is from before a wait for another relay's row lock.
+const TAKE_LEASE: &str = "insert into {schema}.outbox_lease as l (owner, lane, holder, until) \
+    values ($1, $2, $3, clock_timestamp() + $4 * interval '1 microsecond') \
+    on conflict (owner, lane) do update set holder = excluded.holder, until = excluded.until \
+    where l.holder = excluded.holder or l.until <= clock_timestamp() \
+    returning true";
+
+/// Returns a row if another holder has the lane.
+const RELEASE_LEASE: &str = "with released as (\
+        delete from {schema}.outbox_lease where owner = $1 and lane = $2 and holder = $3) \
+    select true from {schema}.outbox_lease \
+    where owner = $1 and lane = $2 and holder <> $3 and until > clock_timestamp()";
+
+/// Returns nothing if the schema does not exist yet.
+pub(crate) const SCHEMA_EXISTS: &str = "select 1 from pg_namespace where nspname = $1";
+
+pub(crate) const MIGRATION_TABLE_EXISTS: &str =
+    "select 1 from pg_tables where schemaname = $1 and tablename = 'migration'";
+
+/// Ends with the transaction, so that it works behind a pooler of transactions.
+pub(crate) const LOCK_MIGRATIONS: &str =
+    "select pg_advisory_xact_lock(hashtextextended('saga-postgres ' || $1, 0))";
+
+const CREATE_MIGRATION_TABLE: &str = "create table {schema}.migration (\
+        version int primary key, \
+        checksum bytea not null, \
+        applied_at timestamptz not null default now())";
+
+const APPLIED_MIGRATIONS: &str = "select version, checksum = sha256(convert_to(text, 'UTF8')) \
+    from {schema}.migration join unnest($1, $2) as known (version, text) using (version)";
+
+const MARK_MIGRATION: &str = "insert into {schema}.migration (version, checksum) \
+    values ($1, sha256(convert_to($2, 'UTF8')))";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_without_a_store_is_the_one_of_the_default_schema() {
+        let rendered = render(&SchemaName::default(), ENQUEUE);
+        assert_eq!(rendered.as_str(), ENQUEUE_IN_DEFAULT_SCHEMA);
+    }
+
+    /// The list of places to audit for injection is this file.
+    #[test]
+    fn no_other_file_vouches_for_sql() {
+        let sources = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
+        let vouching: Vec<_> = sources
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| std::fs::read_to_string(path).unwrap().contains("AssertSqlSafe"))
+            .collect();
+        assert_eq!(vouching.len(), 1, "{vouching:?}");
+        assert!(vouching[0].ends_with("sql.rs"), "{vouching:?}");
+    }
+}

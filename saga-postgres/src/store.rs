@@ -1,0 +1,197 @@
+//! [`PostgresStore`]: what it is made of, and how it talks to the server.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use saga_core::store::{StoreError, Transactional};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use tokio::time::timeout;
+
+use crate::pool::{self, Suspicion};
+use crate::sql::Sql;
+use crate::{SchemaName, error};
+
+/// Longest wait for an answer, unless [`PostgresStore::timeout`] says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sagas, outbox and inbox in a schema of a `PostgreSQL` database (version 14 or later).
+///
+/// It implements [`SagaStore`](saga_core::SagaStore), [`Inbox`](saga_core::Inbox) and
+/// [`Outbox`](saga_core::Outbox). A tick is one round trip and one commit. What is committed is as
+/// durable as the server's `synchronous_commit` makes it; with `off` a crash of the server may
+/// take back what was published already.
+///
+/// It keeps no state in a session, so it works behind a pooler of transactions that knows prepared
+/// statements (`PgBouncer` 1.21 or later). A clone shares the pool.
+///
+/// # Examples
+///
+/// ```no_run
+/// use saga_postgres::{PostgresStore, SchemaName};
+///
+/// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = PostgresStore::connect("postgres://localhost/orders").await?;
+/// let store = store.schema(SchemaName::new("orders_saga")); // `saga` by default
+/// store.migrate().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+    schema: SchemaName,
+    sql: Arc<Sql>,
+    /// Whether the migrations were seen to be applied.
+    checked: Arc<AtomicBool>,
+    timeout: Duration,
+    suspicion: Suspicion,
+}
+
+impl PostgresStore {
+    /// Connects to a database, with a pool of its own of up to 16 connections.
+    ///
+    /// The URL looks like `postgres://user:password@host:5432/database`; a driver in its scheme, as in
+    /// `postgresql+asyncpg://`, is ignored, and so are parameters for other clients. The pool survives
+    /// a network that swallows everything: connections that do not answer are replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Configuration`] if the URL is wrong or the server refuses the login,
+    /// [`StoreError::Unavailable`] if the server cannot be reached within 10 seconds. Neither quotes the URL.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        let suspicion = Suspicion::default();
+        let pool = pool::connect(url, &suspicion).await?;
+        Ok(Self { suspicion, ..Self::new(pool) })
+    }
+
+    /// Uses a pool of the application.
+    ///
+    /// Switch `test_before_acquire` off in its options: each call would be two round trips with it.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        let schema = SchemaName::default();
+        Self {
+            pool,
+            sql: Arc::new(Sql::new(&schema)),
+            schema,
+            checked: Arc::default(),
+            timeout: TIMEOUT,
+            suspicion: Suspicion::default(),
+        }
+    }
+
+    /// Sets the schema that the tables are in. Default: `saga`.
+    #[must_use]
+    pub fn schema(self, schema: SchemaName) -> Self {
+        Self { sql: Arc::new(Sql::new(&schema)), schema, checked: Arc::default(), ..self }
+    }
+
+    /// Sets how long the store waits for an answer before it gives up with
+    /// [`StoreError::Unavailable`]. Default: 30 seconds.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(crate) fn schema_name(&self) -> &SchemaName {
+        &self.schema
+    }
+
+    pub(crate) fn sql(&self) -> &Sql {
+        &self.sql
+    }
+
+    pub(crate) fn mark_checked(&self) {
+        self.checked.store(true, Ordering::Relaxed);
+    }
+
+    async fn ensure_checked(&self) -> Result<(), StoreError> {
+        if self.checked.load(Ordering::Relaxed) { Ok(()) } else { self.check().await }
+    }
+
+    /// Makes one call on a connection of the pool: one round trip, and a transaction of its own.
+    pub(crate) async fn call(
+        &self,
+        operation: &'static str,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        self.ensure_checked().await?;
+        let acquired = self.pool.acquire().await;
+        let mut connection = acquired.map_err(|problem| error::statement(operation, problem))?;
+        let rows = self.call_in(operation, &mut connection, query).await;
+        if let Err(StoreError::Unavailable { .. }) = rows {
+            // It may be broken, or still busy with a call that nobody waits for any more.
+            connection.close_on_drop();
+        }
+        rows
+    }
+
+    /// Makes one call on a connection, most often inside an open transaction.
+    pub(crate) async fn call_in(
+        &self,
+        operation: &'static str,
+        connection: &mut PgConnection,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let answer = self.answered(operation, query.fetch_all(connection)).await?;
+        answer.map_err(|problem| error::statement(operation, problem))
+    }
+
+    /// Commits a transaction. If no answer comes, nobody knows whether it was.
+    pub(crate) async fn end(
+        &self,
+        operation: &'static str,
+        transaction: Transaction<'static, Postgres>,
+    ) -> Result<(), StoreError> {
+        let answer = self.answered(operation, transaction.commit()).await?;
+        answer.map_err(|problem| error::commit(operation, problem))
+    }
+
+    /// Gives up when no answer comes in time.
+    pub(crate) async fn answered<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = T> + Send,
+    ) -> Result<T, StoreError> {
+        timeout(self.timeout, call).await.map_err(|late| {
+            self.suspicion.raise();
+            StoreError::Unavailable { operation, source: late.into() }
+        })
+    }
+}
+
+impl Transactional for PostgresStore {
+    type Connection = PgConnection;
+    type Transaction = Transaction<'static, Postgres>;
+
+    async fn begin(&self) -> Result<Self::Transaction, StoreError> {
+        const BEGIN: &str = "begin";
+        self.ensure_checked().await?;
+        let answer = self.answered(BEGIN, self.pool.begin()).await?;
+        answer.map_err(|problem| error::statement(BEGIN, problem))
+    }
+
+    fn connection(transaction: &mut Self::Transaction) -> &mut Self::Connection {
+        transaction
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    /// Leaves the pool's options out: they hold the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("schema", &self.schema.as_str())
+            .field("connections", &self.pool.size())
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

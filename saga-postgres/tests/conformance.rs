@@ -1,0 +1,8 @@
+//! The laws of every contract that the store keeps, on a real server.
+
+mod support;
+
+use support::fresh;
+
+saga_testkit::store_conformance!(fresh);
+saga_testkit::inbox_conformance!(fresh);

@@ -1,0 +1,178 @@
+//! A database for this run of the tests, and a fresh schema in it for each of them.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use saga_core::machine::Status;
+use saga_core::store::{Commit, DeadLetter, Lane, NewSaga, OutboxRow, Tick, Version, WakeAt};
+use saga_core::{MessageId, OutboxId, SagaId, SagaName, Timestamp, Topic};
+use saga_postgres::{PostgresStore, SchemaName};
+use saga_testkit::Fixture;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
+use tokio::sync::OnceCell;
+
+/// A store in a schema of its own, with a table that handlers write effects into.
+pub(crate) struct Fresh {
+    pub(crate) store: PostgresStore,
+    pub(crate) pool: PgPool,
+    pub(crate) schema: String,
+}
+
+/// Makes a fresh store. Fails with what to do when there is no server.
+pub(crate) async fn fresh() -> Fresh {
+    let fresh = unmigrated().await;
+    fresh.store.migrate().await.expect("migrate");
+    fresh.execute("create table {schema}.effect (key text not null)").await;
+    fresh
+}
+
+/// A store whose schema does not exist yet.
+pub(crate) async fn unmigrated() -> Fresh {
+    static TESTS: AtomicU32 = AtomicU32::new(0);
+    let schema = format!("t{}", TESTS.fetch_add(1, Ordering::Relaxed));
+    let pool = pool().await;
+    let store =
+        PostgresStore::new(pool.clone()).schema(SchemaName::parse(&schema).expect("a schema name"));
+    Fresh { store, pool, schema }
+}
+
+/// A pool for this test alone: one that outlives its runtime hangs.
+pub(crate) async fn pool() -> PgPool {
+    let options = PgPoolOptions::new().max_connections(10).test_before_acquire(false);
+    options.connect_with(database().await).await.expect("connect to the database of this run")
+}
+
+/// Returns the database of this run; the first test makes it and drops those of runs that are over.
+pub(crate) async fn database() -> PgConnectOptions {
+    static DATABASE: OnceCell<(PgConnectOptions, Mutex<PgConnection>)> = OnceCell::const_new();
+    DATABASE.get_or_init(make_database).await.0.clone()
+}
+
+/// The connection stays open until the process ends: a database that somebody uses is not dropped.
+async fn make_database() -> (PgConnectOptions, Mutex<PgConnection>) {
+    let url = std::env::var("DATABASE_URL").unwrap_or_else(|_| {
+        panic!("DATABASE_URL is not set: run `make test`, which starts the services")
+    });
+    let server: PgConnectOptions = url.parse().expect("DATABASE_URL");
+    let mut connection = PgConnection::connect_with(&server).await.unwrap_or_else(|error| {
+        panic!("no PostgreSQL at DATABASE_URL: run `make test`, which starts one ({error})")
+    });
+    let lock = "select pg_advisory_lock(hashtext('databases of saga-postgres tests'))";
+    sqlx::query(lock).execute(&mut connection).await.expect("lock");
+    let prefix = "saga_postgres_test_";
+    let others =
+        sqlx::query_scalar("select datname from pg_database where starts_with(datname, $1)");
+    let others: Vec<String> = others.bind(prefix).fetch_all(&mut connection).await.expect("list");
+    for other in others {
+        // Fails for a run that is still going on.
+        let drop = AssertSqlSafe(format!("drop database \"{other}\""));
+        let _ = sqlx::query(drop).execute(&mut connection).await;
+    }
+    let name = format!("{prefix}{}", OutboxId::now().0.simple());
+    let create = AssertSqlSafe(format!("create database \"{name}\""));
+    sqlx::query(create).execute(&mut connection).await.expect("create a database");
+    let own = server.database(&name);
+    let user = PgConnection::connect_with(&own).await.expect("connect to the database of this run");
+    connection.close().await.expect("close");
+    (own, Mutex::new(user))
+}
+
+impl Fresh {
+    /// Puts this test's schema into a text.
+    pub(crate) fn sql(&self, text: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(text.replace("{schema}", &self.schema))
+    }
+
+    /// Runs statements of a test.
+    pub(crate) async fn execute(&self, text: &str) {
+        sqlx::raw_sql(self.sql(text)).execute(&self.pool).await.expect(text);
+    }
+
+    /// Counts the rows of a table of the store.
+    pub(crate) async fn count(&self, table: &str) -> i64 {
+        let count = format!("select count(*) from {{schema}}.{table}");
+        sqlx::query_scalar(self.sql(&count)).fetch_one(&self.pool).await.expect(table)
+    }
+}
+
+impl Fixture for Fresh {
+    type Store = PostgresStore;
+
+    fn store(&self) -> &PostgresStore {
+        &self.store
+    }
+
+    async fn write_effect(&self, connection: &mut PgConnection, key: &str) {
+        let insert = sqlx::query(self.sql("insert into {schema}.effect (key) values ($1)"));
+        insert.bind(key).execute(connection).await.expect("write an effect");
+    }
+
+    async fn effects(&self) -> Vec<String> {
+        let select = sqlx::query_scalar(self.sql("select key from {schema}.effect"));
+        select.fetch_all(&self.pool).await.expect("read the effects")
+    }
+
+    async fn dead_letters(&self) -> Vec<DeadLetter> {
+        let select = "select id, topic, partition, \"offset\", \
+            (extract(epoch from produced_at) * 1000000)::bigint, key, value, header_names, \
+            header_values, reason, detail from {schema}.dead_letter";
+        let rows = sqlx::query(self.sql(select)).fetch_all(&self.pool).await;
+        rows.expect("read the dead letters").iter().map(dead_letter).collect()
+    }
+}
+
+fn dead_letter(row: &sqlx::postgres::PgRow) -> DeadLetter {
+    let names: Vec<Vec<u8>> = row.get(7);
+    let values: Vec<Vec<u8>> = row.get(8);
+    let names = names.into_iter().map(|name| String::from_utf8(name).expect("a name"));
+    DeadLetter {
+        id: MessageId(row.get(0)),
+        topic: Topic::parse(row.get::<&str, _>(1)).expect("a topic"),
+        partition: row.get::<i32, _>(2).try_into().expect("no negative number"),
+        offset: row.get::<i64, _>(3).try_into().expect("no negative number"),
+        timestamp: Timestamp::from_micros(row.get(4)),
+        key: row.get::<Vec<u8>, _>(5).into(),
+        value: row.get::<Vec<u8>, _>(6).into(),
+        headers: names.zip(values.into_iter().map(Into::into)).collect(),
+        reason: row.get(9),
+        detail: row.get(10),
+    }
+}
+
+/// A saga starts, due in an hour.
+pub(crate) fn start(saga: SagaId) -> Commit {
+    Commit {
+        saga,
+        expected: Version(0),
+        new: Some(NewSaga {
+            name: SagaName::new("place-order"),
+            definition_version: 1,
+            fingerprint: u64::MAX,
+            key: None,
+            home: 0,
+        }),
+        status: Status::Running,
+        wake_at: WakeAt::At(Timestamp::from_micros(4_102_444_800_000_000)),
+        state: vec![b's'; 200].into(),
+        history: vec![b'h'; 80].into(),
+    }
+}
+
+/// A running saga goes on and keeps its wake time.
+pub(crate) fn next(saga: SagaId, expected: u64) -> Commit {
+    let wake_at = WakeAt::Keep;
+    Commit { expected: Version(expected), new: None, wake_at, ..start(saga) }
+}
+
+/// A tick of these commits.
+pub(crate) fn tick(commits: impl IntoIterator<Item = Commit>) -> Tick {
+    Tick { commits: commits.into_iter().collect(), ..Tick::default() }
+}
+
+/// A row of the lane that applications write.
+pub(crate) fn row(body: &str) -> OutboxRow {
+    OutboxRow { id: OutboxId::now(), lane: Lane::application(), body: body.to_owned().into() }
+}
