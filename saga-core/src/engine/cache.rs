@@ -23,10 +23,11 @@ impl Cache {
         self.young.remove(&saga).or_else(|| self.old.remove(&saga))
     }
 
-    pub(super) fn put(&mut self, work: Work) {
+    pub(super) fn put(&mut self, mut work: Work) {
         if self.young.len() >= self.generation_max {
             self.old = std::mem::take(&mut self.young);
         }
+        work.is_cached = true;
         self.young.insert(work.saga, work);
     }
 }

@@ -126,7 +126,8 @@ impl Worker {
     async fn attempt(&mut self, round: &mut Round) -> Result<(), Setback> {
         let now = self.now();
         let mut works = self.load(round).await?;
-        let came: Vec<_> = round.happenings.iter().map(|it| works.happen(it, now)).collect();
+        let mut came: Vec<_> = round.happenings.iter().map(|it| works.happen(it, now)).collect();
+        self.doubt(round, &mut works, &mut came).await?;
         for happening in &round.happenings {
             if let (Event::TimerFired, Some(work)) = (&happening.event, works.get(happening.saga)) {
                 work.touch(now, &*self.store);
@@ -229,6 +230,41 @@ impl Worker {
             }
         }
         Ok(works)
+    }
+
+    /// Decides again, on what is stored, where a saga from the cache found nothing to do.
+    ///
+    /// Another engine may have moved the saga on. A decision that is committed meets the version
+    /// check; one that changes nothing is never committed, and a reply must not be lost to an old copy.
+    async fn doubt(
+        &mut self,
+        round: &Round,
+        works: &mut Works,
+        came: &mut [Came],
+    ) -> Result<(), StoreError> {
+        let happened = round.happenings.iter().zip(came.iter());
+        let doubtful = happened.filter(|(_, came)| !matches!(came, Came::Of(Verdict::Applied)));
+        let doubtful: HashSet<_> = doubtful
+            .map(|(happening, _)| happening.saga)
+            .filter(|saga| works.get(*saga).is_some_and(|work| work.is_cached))
+            .collect();
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        let now = self.now();
+        let sagas: Vec<_> = doubtful.iter().copied().collect();
+        works.broken.retain(|(saga, _)| !doubtful.contains(saga));
+        for snapshot in self.store.load(&sagas).await? {
+            if let Some(work) = works.get(snapshot.saga) {
+                *work = Work::load(&self.registry, snapshot, now);
+            }
+        }
+        for (happening, came) in round.happenings.iter().zip(came) {
+            if doubtful.contains(&happening.saga) {
+                *came = works.happen(happening, now);
+            }
+        }
+        Ok(())
     }
 
     /// Returns the local commands that are to be carried out: those that are still awaited.

@@ -38,6 +38,8 @@ pub(super) struct Work {
     /// The message that the last decision followed from.
     pub(super) cause: Option<MessageId>,
     is_dirty: bool,
+    /// Whether this is what was committed earlier, so that another engine may have moved on since.
+    pub(super) is_cached: bool,
     /// The wake time that the commit under way stores.
     planned_wake: Option<WakeAt>,
 }
@@ -71,6 +73,7 @@ impl Work {
             commands: Vec::new(),
             cause,
             is_dirty: false,
+            is_cached: false,
             planned_wake: None,
         }
     }
@@ -127,6 +130,7 @@ impl Work {
             commands: Vec::new(),
             cause: None,
             is_dirty: false,
+            is_cached: false,
             planned_wake: None,
         }
     }
