@@ -1,9 +1,106 @@
-//! Durable sagas: steps, compensations, outbox, inbox and idempotency.
+//! Durable sagas: business operations across services that complete or are undone, whatever crashes in between.
+//!
+//! ```
+//! # use saga_core::*;
+//! # use serde::{Deserialize, Serialize};
+//! # const SHOP: ParticipantName = ParticipantName::new("shop");
+//! # #[derive(Serialize, Deserialize)] struct Done;
+//! # impl Message for Done { const TYPE: MessageType = MessageType::new("Done"); type Codec = Json; }
+//! # macro_rules! command { ($name:ident { $($field:ident: $type:ty),* }) => {
+//! #     #[derive(Serialize, Deserialize)] struct $name { $($field: $type),* }
+//! #     impl Message for $name { const TYPE: MessageType = MessageType::new(stringify!($name)); type Codec = Json; }
+//! #     impl Command for $name { type Reply = Done; const PARTICIPANT: ParticipantName = SHOP; }
+//! # }}
+//! # command!(Reserve { order: String });
+//! # command!(Release { order: String });
+//! # command!(Charge { cents: i64 });
+//! # command!(Ship { order: String });
+//! # #[derive(Serialize, Deserialize)] struct PlaceOrder { order: String, cents: i64 }
+//! # impl SagaData for PlaceOrder { const SAGA: SagaName = SagaName::new("place-order"); type Codec = Json; }
+//! # struct ChargeCard;
+//! # impl Step<PlaceOrder> for ChargeCard {
+//! #     const NAME: StepName = StepName::new("charge-card"); type Command = Charge;
+//! #     fn command(&self, data: &PlaceOrder) -> Charge { Charge { cents: data.cents } }
+//! # }
+//! # struct ShipOrder;
+//! # impl Step<PlaceOrder> for ShipOrder {
+//! #     const NAME: StepName = StepName::new("ship-order"); type Command = Ship;
+//! #     fn command(&self, data: &PlaceOrder) -> Ship { Ship { order: data.order.clone() } }
+//! # }
+//! # struct Shop;
+//! # macro_rules! handler { ($name:ident, |$command:ident| $reply:expr) => {
+//! #     impl Handle<$name, MemoryConnection<()>> for Shop {
+//! #         async fn handle(&self, $command: $name, _: &mut Context<'_, MemoryConnection<()>>) -> HandlerResult<Done> { $reply }
+//! #     }
+//! # }}
+//! # handler!(Reserve, |_command| Ok(Reply::succeeded(Done)));
+//! # handler!(Release, |_command| Ok(Reply::succeeded(Done)));
+//! # handler!(Charge, |command| Ok(if command.cents > 50_000 { Reply::rejected("card-declined") } else { Reply::succeeded(Done) }));
+//! # handler!(Ship, |_command| Ok(Reply::succeeded(Done)));
+//! struct ReserveStock;
+//!
+//! impl Step<PlaceOrder> for ReserveStock {
+//!     const NAME: StepName = StepName::new("reserve-stock");
+//!     type Command = Reserve;
+//!     fn command(&self, data: &PlaceOrder) -> Reserve {
+//!         Reserve { order: data.order.clone() } // a value; the engine stores and sends it
+//!     }
+//! }
+//!
+//! impl Compensate<PlaceOrder> for ReserveStock {
+//!     type Compensation = Release;
+//!     fn compensation(&self, data: &PlaceOrder, _cause: &Cause) -> Release {
+//!         Release { order: data.order.clone() }
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let shop = Participant::builder(SHOP).handle::<Reserve>(Shop).handle::<Release>(Shop).handle::<Charge>(Shop).handle::<Ship>(Shop).build()?;
+//! let saga = Saga::<PlaceOrder>::builder()
+//!     .step(ReserveStock) // undone if a later step fails, so it must be `Compensate`
+//!     .pivot(ChargeCard) // at most once; from here on the saga only goes forward
+//!     .then(ShipOrder) // retried until it succeeds
+//!     .build()?;
+//! let engine = Engine::builder(SHOP, MemoryStore::new()).saga(saga).local(shop).start()?;
+//!
+//! let data = PlaceOrder { order: "o-1".into(), cents: 99_900 };
+//! let order = engine.start(IdempotencyKey::new("o-1")?, data).await?; // durable when this returns
+//! assert_eq!(order.outcome().await?, Status::Compensated); // the card was declined, the stock is back
+//! # Ok(()) }
+//! ```
+//!
+//! The [guide] builds such a program line by line ([`_02_first_saga`](guide::_02_first_saga)) and says
+//! why each part is there. Here the participant is [local](EngineBuilder::local) and everything is in
+//! memory; with a store of `saga-postgres` and a transport of `saga-kafka` the same definition runs
+//! across services, without another line changed in it.
+//!
+//! # Map
+//!
+//! | to | there is |
+//! |---|---|
+//! | say what a saga is | [`Saga`], [`Step`], [`Compensate`], [`SagaData`] |
+//! | say what services tell each other | [`Message`], [`Command`], [`Fact`], [`Reply`] |
+//! | run sagas, look at them, act on them | [`Engine`] |
+//! | carry out commands | [`Participant`], [`Handle`], [`HandleAll`], [`HandleExternal`] |
+//! | publish what a transaction of your own made true | [`OutboxRow::fact`](store::OutboxRow::fact), [`Relay`] |
+//! | choose when to ask again | [`RetryPolicy`], [`Backoff`] |
+//! | run without anything installed | [`MemoryStore`], [`MemoryTransport`] |
+//! | write a store or a transport of your own | [`store`], [`participant::Inbox`], [`transport`] |
+//! | see how it decides | [`machine`] |
+//!
+//! Two modules carry the idea: [`machine`] *decides*, as a pure function without I/O, clock or
+//! randomness; [`engine`] *acts*: it gathers what has happened, decides, commits everything at once,
+//! and only then publishes and acknowledges.
+//!
+//! # Features
+//!
+//! None. Drivers are crates of their own, so that this one names no database, no broker and no network.
 
 pub mod codec;
 pub mod definition;
 pub mod engine;
 pub mod error;
+pub mod guide;
 pub mod ids;
 pub mod machine;
 pub mod message;

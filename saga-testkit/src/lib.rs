@@ -53,6 +53,7 @@ pub mod inbox;
 mod laws;
 mod run;
 pub mod store;
+pub mod transport;
 
 pub use clock::ManualClock;
 pub use faults::{Faults, Faulty, Moment, Operation};
