@@ -4,7 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use saga_core::{Engine, MemoryStore, MemoryTransport, Participant, RunningParticipant, Status};
+use saga_core::{
+    Engine, EngineBuilder, MemoryStore, MemoryTransport, Participant, RunningParticipant, Status,
+};
 use saga_testkit::{Faults, Faulty, ManualClock, Moment, Operation};
 use support::{
     Conn, Db, Effects, SHOP, Shop, bank, ended, engine, key, order, participants, saga, stock,
@@ -52,7 +54,7 @@ impl Durable {
             Shape::Local => {
                 let inside: [Participant<Conn>; 2] = [stock(&shop), bank(&shop)];
                 let builder = Engine::builder(SHOP, sagas).saga(saga()).clock(self.clock.clone());
-                let builder = inside.into_iter().fold(builder, |builder, it| builder.local(it));
+                let builder = inside.into_iter().fold(builder, EngineBuilder::local);
                 Process { engine: builder.start().expect("fits"), participants: Vec::new() }
             }
         }
@@ -77,7 +79,7 @@ async fn run(shape: Shape, trouble: &str, script: impl Fn(&Faults)) -> (Status, 
             pace.tick().await;
             clock.advance(Duration::from_millis(500));
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         result = run_in(durable, shape, trouble, script) => result,

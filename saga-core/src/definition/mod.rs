@@ -107,7 +107,6 @@ pub struct Saga<D> {
 
 impl<D: SagaData> Saga<D> {
     /// Begins a definition. Its name is [`SagaData::SAGA`], its version 1 unless the builder says otherwise.
-    #[must_use]
     pub fn builder() -> SagaBuilder<D, BeforePivot> {
         SagaBuilder::new()
     }
@@ -134,6 +133,12 @@ impl<D> Saga<D> {
     #[must_use]
     pub fn definition(&self) -> &Arc<Definition> {
         &self.definition
+    }
+}
+
+impl<D> Saga<D> {
+    pub(crate) fn into_definition(self) -> Arc<Definition> {
+        self.definition
     }
 }
 

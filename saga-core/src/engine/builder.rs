@@ -61,7 +61,7 @@ impl<S: SagaStore> EngineBuilder<S> {
     /// Registers a definition. Several versions of one name stand side by side: new sagas follow the
     /// highest, running ones the version that they started on.
     pub fn saga<D: SagaData>(mut self, saga: Saga<D>) -> Self {
-        if let Err(error) = self.registry.add(saga.definition()) {
+        if let Err(error) = self.registry.add(saga.into_definition()) {
             self.error.get_or_insert(error);
         }
         self

@@ -106,7 +106,6 @@ pub struct StartedSaga {
 
 impl Engine {
     /// Begins an engine on a store. Its name is its consumer group and the source of its messages.
-    #[must_use]
     pub fn builder<S: SagaStore>(name: ParticipantName, store: S) -> EngineBuilder<S> {
         EngineBuilder::new(name, store)
     }

@@ -26,10 +26,10 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn add(&mut self, definition: &Arc<Definition>) -> Result<(), DefinitionError> {
+    pub(super) fn add(&mut self, definition: Arc<Definition>) -> Result<(), DefinitionError> {
         let (name, version) = (definition.name().clone(), definition.version());
         let versions = self.definitions.entry(name.clone()).or_default();
-        if versions.insert(version, Arc::clone(definition)).is_some() {
+        if versions.insert(version, definition).is_some() {
             return Err(DefinitionError::DuplicateDefinition { saga: name, version });
         }
         Ok(())

@@ -195,7 +195,7 @@ impl Worker {
             let mut work = Work::start(definition, progress, new, cause);
             match work.decide(Event::Started, now) {
                 Ok(_) => {
-                    starting.push(Starting { work, responders: responder.into_iter().collect() })
+                    starting.push(Starting { work, responders: responder.into_iter().collect() });
                 }
                 Err(Broken(problem)) => {
                     error!(%saga, problem, "saga cannot start");
@@ -226,7 +226,7 @@ impl Worker {
         if !missing.is_empty() {
             let now = self.now();
             for snapshot in self.store.load(&missing).await? {
-                works.add(Work::load(&self.registry, snapshot, now));
+                works.add(Work::load(&self.registry, &snapshot, now));
             }
         }
         Ok(works)
@@ -256,7 +256,7 @@ impl Worker {
         works.broken.retain(|(saga, _)| !doubtful.contains(saga));
         for snapshot in self.store.load(&sagas).await? {
             if let Some(work) = works.get(snapshot.saga) {
-                *work = Work::load(&self.registry, snapshot, now);
+                *work = Work::load(&self.registry, &snapshot, now);
             }
         }
         for (happening, came) in round.happenings.iter().zip(came) {
@@ -332,7 +332,7 @@ impl Worker {
         for snapshot in self.store.load(&sagas).await? {
             let Some(Broken(problem)) = broken.get(&snapshot.saga) else { continue };
             error!(saga = %snapshot.saga, problem, "saga parked: its definition fails");
-            let mut work = Work::parked(snapshot, problem.clone(), now);
+            let mut work = Work::parked(&snapshot, problem.clone(), now);
             if let Ok(commit) = work.commit(now, &*self.store) {
                 tick.commits.extend(commit);
             }
@@ -446,17 +446,14 @@ impl Worker {
     /// One of the local commands fails, and which one is not known: halves them until it stands alone.
     fn narrow(&mut self, round: &mut Round, outcome: Outcome) {
         let mut open = round.local.iter_mut().filter(|call| call.answer.is_none());
-        match (open.next(), open.next()) {
-            (Some(failed), None) => {
-                warn!(saga = %failed.saga, step = %failed.command.step, ?outcome, "local command failed");
-                failed.answer = Some(Answer::failed(outcome));
-            }
-            _ => {
-                let later = round.local.split_off(round.local.len().div_ceil(2));
-                let later = later.into_iter().rev().map(|call| (call.saga, call.command));
-                later.for_each(|call| self.local.push_front(call));
-            }
+        if let (Some(failed), None) = (open.next(), open.next()) {
+            warn!(saga = %failed.saga, step = %failed.command.step, ?outcome, "local command failed");
+            failed.answer = Some(Answer::failed(outcome));
+            return;
         }
+        let later = round.local.split_off(round.local.len().div_ceil(2));
+        let later = later.into_iter().rev().map(|call| (call.saga, call.command));
+        later.for_each(|call| self.local.push_front(call));
     }
 
     /// Makes dead letters durable, with the records for their topics.

@@ -44,6 +44,7 @@ pub(super) struct Work {
     planned_wake: Option<WakeAt>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Body {
     /// The definition is known; the progress is gone only if a decision panicked.
     Known { definition: Arc<Definition>, progress: Option<Progress> },
@@ -79,7 +80,7 @@ impl Work {
     }
 
     /// Takes over a stored saga. One whose definition is not registered, or has another shape, is parked.
-    pub(super) fn load(registry: &Registry, snapshot: Snapshot, now: Timestamp) -> Self {
+    pub(super) fn load(registry: &Registry, snapshot: &Snapshot, now: Timestamp) -> Self {
         let NewSaga { name, definition_version: version, fingerprint, .. } = &snapshot.new;
         let problem = match registry.version(name, *version) {
             None => format!("version {version} of `{name}` is not registered"),
@@ -92,7 +93,7 @@ impl Work {
                     Ok(progress) => {
                         let definition = Arc::clone(definition);
                         let body = Body::Known { definition, progress: Some(progress) };
-                        return Self::stored(&snapshot, body);
+                        return Self::stored(snapshot, body);
                     }
                     Err(error) => error.to_string(),
                 }
@@ -107,15 +108,15 @@ impl Work {
     }
 
     /// Takes over a stored saga to park it: what its definition decides about it cannot be used.
-    pub(super) fn parked(snapshot: Snapshot, problem: String, now: Timestamp) -> Self {
+    pub(super) fn parked(snapshot: &Snapshot, problem: String, now: Timestamp) -> Self {
         let mut work = Self::foreign(snapshot);
         work.park("broken-definition", problem, now);
         work
     }
 
-    fn foreign(snapshot: Snapshot) -> Self {
+    fn foreign(snapshot: &Snapshot) -> Self {
         let body = Body::Foreign { state: snapshot.state.clone(), status: snapshot.status };
-        Self::stored(&snapshot, body)
+        Self::stored(snapshot, body)
     }
 
     fn stored(snapshot: &Snapshot, body: Body) -> Self {

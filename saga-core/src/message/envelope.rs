@@ -193,7 +193,7 @@ impl From<&Envelope> for wire::EventEnvelope {
                 wire.attempt = reply.attempt;
                 let (outcome, reason) = reply.outcome.to_wire();
                 wire.set_outcome(outcome);
-                wire.reason = reason.to_owned();
+                reason.clone_into(&mut wire.reason);
             }
         }
         wire

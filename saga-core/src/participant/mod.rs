@@ -73,7 +73,6 @@ pub struct Participant<Conn> {
 
 impl<Conn: Send + 'static> Participant<Conn> {
     /// Begins a participant. Its name is also its consumer group and the prefix of its topics.
-    #[must_use]
     pub fn builder(name: ParticipantName) -> ParticipantBuilder<Conn> {
         let participant = Self { name, routes: HashMap::new() };
         ParticipantBuilder { participant, error: None }
@@ -202,6 +201,8 @@ impl<Conn> fmt::Debug for Participant<Conn> {
 
 impl<Conn> fmt::Debug for ParticipantBuilder<Conn> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ParticipantBuilder").field("participant", &self.participant).finish()
+        f.debug_struct("ParticipantBuilder")
+            .field("participant", &self.participant)
+            .finish_non_exhaustive()
     }
 }

@@ -281,7 +281,7 @@ impl<S: Inbox> Service<S> {
                 Ok(envelope) => {
                     commands.push(Incoming { envelope, lane: delivery.position.partition });
                 }
-                Err((reason, detail)) => broken.set_aside(delivery, reason, detail),
+                Err((reason, detail)) => broken.set_aside(delivery, reason, &detail),
             }
         }
         if !broken.dead_letters.is_empty() {
@@ -562,10 +562,10 @@ impl<S: Inbox> Service<S> {
 }
 
 impl Written {
-    fn set_aside(&mut self, delivery: Delivery, reason: &str, detail: String) {
+    fn set_aside(&mut self, delivery: Delivery, reason: &str, detail: &str) {
         warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
         let lane = delivery.position.partition;
-        let letter = DeadLetter::new(delivery, reason, &detail);
+        let letter = DeadLetter::new(delivery, reason, detail);
         self.records.entry(lane).or_default().push(dead_letter::record(&letter));
         self.dead_letters.push(letter);
     }

@@ -38,7 +38,7 @@ impl RetryPolicy {
     /// The default from the pivot on and for compensations, where giving up means that a person must look.
     pub const PERSISTENT: Self = Self {
         attempts: 20,
-        backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(60) },
+        backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_mins(1) },
     };
 
     /// Allows this many attempts, the first one included; 0 counts as 1.
@@ -102,11 +102,11 @@ impl Backoff {
         let doublings = made.saturating_sub(1).min(31);
         let full = self.first.saturating_mul(1 << doublings).min(self.max);
         let shorter = mix(seed ^ u64::from(made)) % 1024;
-        full - full / 2 * u32::try_from(shorter).unwrap_or(0) / 1024
+        full.saturating_sub(full / 2 * u32::try_from(shorter).unwrap_or(0) / 1024)
     }
 }
 
-/// Spreads the bits of a number over all of it (the finaliser of SplitMix64).
+/// Spreads the bits of a number over all of it (the finaliser of `SplitMix64`).
 const fn mix(seed: u64) -> u64 {
     let seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let seed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
