@@ -392,7 +392,7 @@ impl<D, Phase> fmt::Debug for SagaBuilder<D, Phase> {
         f.debug_struct("SagaBuilder")
             .field("version", &self.version)
             .field("steps", &steps)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

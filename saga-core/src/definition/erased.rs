@@ -14,6 +14,13 @@ pub(crate) type Data = Box<dyn Any + Send + Sync>;
 type DataRef<'a> = &'a (dyn Any + Send + Sync);
 type DataMut<'a> = &'a mut (dyn Any + Send + Sync);
 
+/// Looks something up in the data.
+type Read<T> = Box<dyn Fn(DataRef<'_>) -> T + Send + Sync>;
+/// Makes a command from the data, and from the cause if it undoes something.
+type Build = Box<dyn Fn(DataRef<'_>, &Cause) -> Result<Payload, CodecError> + Send + Sync>;
+/// Takes a reply into the data.
+type Fold = Box<dyn Fn(DataMut<'_>, &Payload) -> Result<(), CodecError> + Send + Sync>;
+
 /// A saga definition as the machine reads it: stages of steps, with the data's type erased.
 pub struct Definition {
     pub(super) name: SagaName,
@@ -35,12 +42,12 @@ pub(crate) struct StepDefinition {
     pub(crate) name: StepName,
     pub(crate) stage: usize,
     pub(crate) kind: StepKind,
-    pub(crate) condition: Option<Box<dyn Fn(DataRef<'_>) -> bool + Send + Sync>>,
+    pub(crate) condition: Option<Read<bool>>,
     /// What is asked for; `None` if the step was done before the saga started, or waits.
     pub(crate) action: Option<Action>,
     pub(crate) compensation: Option<Action>,
     /// How long to wait; `None` if the step asks for something.
-    pub(crate) wait: Option<Box<dyn Fn(DataRef<'_>) -> Duration + Send + Sync>>,
+    pub(crate) wait: Option<Read<Duration>>,
 }
 
 /// What a step means for the saga's way back.
@@ -64,8 +71,8 @@ pub(crate) struct Action {
     pub(crate) message_type: MessageType,
     pub(crate) retry: RetryPolicy,
     pub(crate) deadline: Duration,
-    pub(crate) build: Box<dyn Fn(DataRef<'_>, &Cause) -> Result<Payload, CodecError> + Send + Sync>,
-    pub(crate) fold: Box<dyn Fn(DataMut<'_>, &Payload) -> Result<(), CodecError> + Send + Sync>,
+    pub(crate) build: Build,
+    pub(crate) fold: Fold,
 }
 
 impl Definition {

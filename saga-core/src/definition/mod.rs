@@ -107,7 +107,6 @@ pub struct Saga<D> {
 
 impl<D: SagaData> Saga<D> {
     /// Begins a definition. Its name is [`SagaData::SAGA`], its version 1 unless the builder says otherwise.
-    #[must_use]
     pub fn builder() -> SagaBuilder<D, BeforePivot> {
         SagaBuilder::new()
     }
