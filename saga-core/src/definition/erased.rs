@@ -20,6 +20,13 @@ type Build = Box<dyn Fn(DataRef<'_>, &Cause) -> Result<Payload, CodecError> + Se
 type Fold = Box<dyn Fn(DataMut<'_>, &Payload) -> Result<(), CodecError> + Send + Sync>;
 type DataMut<'a> = &'a mut (dyn Any + Send + Sync);
 
+/// Looks something up in the data.
+type Read<T> = Box<dyn Fn(DataRef<'_>) -> T + Send + Sync>;
+/// Makes a command from the data, and from the cause if it undoes something.
+type Build = Box<dyn Fn(DataRef<'_>, &Cause) -> Result<Payload, CodecError> + Send + Sync>;
+/// Takes a reply into the data.
+type Fold = Box<dyn Fn(DataMut<'_>, &Payload) -> Result<(), CodecError> + Send + Sync>;
+
 /// A saga definition as the machine reads it: stages of steps, with the data's type erased.
 pub struct Definition {
     pub(super) name: SagaName,

@@ -1,17 +1,14 @@
 //! The transition function.
 
-use std::ops::Range;
-
-use uuid::Uuid;
-
-use crate::definition::{Action, Definition, StepDefinition, StepKind};
+use crate::definition::{Definition, StepDefinition, StepKind};
+use crate::machine::command::compensation_id;
 use crate::machine::progress::{Direction, StepProgress};
 use crate::machine::{
-    Decision, Event, Failure, HistoryEntry, HistoryKind, Ignored, Operation, OperatorAction,
-    OutgoingCommand, Progress, ReplyEvent, Resolution, StepState, Verdict,
+    Decision, Event, Failure, HistoryEntry, HistoryKind, Ignored, OutgoingCommand, Progress,
+    ReplyEvent, StepState, Verdict,
 };
 use crate::message::Outcome;
-use crate::{Cause, CodecError, MessageId, Payload, SagaId, StepName, Timestamp};
+use crate::{Cause, CodecError, MessageId, Payload, Timestamp};
 
 /// Decides what happens next: a pure function of where the saga stands, what was observed, and when.
 ///
@@ -32,6 +29,7 @@ pub fn decide(
         Event::Operator(operation) => turn.operate(operation),
     };
     if verdict == Verdict::Applied {
+        turn.resume_if_settled();
         turn.advance();
     }
     let Turn { progress, commands, history, .. } = turn;
@@ -39,11 +37,11 @@ pub fn decide(
 }
 
 /// One decision in the making.
-struct Turn<'a> {
-    definition: &'a Definition,
-    progress: Progress,
-    now: Timestamp,
-    commands: Vec<OutgoingCommand>,
+pub(super) struct Turn<'a> {
+    pub(super) definition: &'a Definition,
+    pub(super) progress: Progress,
+    pub(super) now: Timestamp,
+    pub(super) commands: Vec<OutgoingCommand>,
     history: Vec<HistoryEntry>,
 }
 
@@ -57,7 +55,7 @@ enum Lapse {
 }
 
 // What is observed.
-impl<'a> Turn<'a> {
+impl Turn<'_> {
     fn started(&mut self) -> Verdict {
         if self.progress.direction != Direction::NotStarted {
             return Verdict::Ignored(Ignored::Started);
@@ -83,15 +81,18 @@ impl<'a> Turn<'a> {
     fn step_reply(&mut self, index: usize, reply: ReplyEvent) -> Verdict {
         let step = self.step(index);
         let is_latest = step.state == StepState::Outstanding && step.attempt == reply.attempt;
+        let was_failed = step.state == StepState::Failed;
         match reply.outcome {
-            Outcome::Succeeded => {
-                self.unpark_if_at(index);
-                self.succeed(index, &reply.payload);
+            Outcome::Succeeded => match self.fold(index, &reply.payload) {
+                Ok(()) => self.succeeded(index),
+                // It is parked for this very answer.
+                Err(_) if was_failed => return Verdict::Ignored(Ignored::NotOutstanding),
+                Err(error) => self.unreadable(index, &error),
+            },
+            Outcome::Rejected(_) if was_failed && !self.can_be_refused(index) => {
+                return Verdict::Ignored(Ignored::NotOutstanding);
             }
-            Outcome::Rejected(code) => {
-                self.unpark_if_at(index);
-                self.reject(index, code);
-            }
+            Outcome::Rejected(code) => self.refused(index, code),
             Outcome::FailedTransiently(_) | Outcome::FailedPermanently(_) if !is_latest => {
                 return Verdict::Ignored(Ignored::EarlierAttempt);
             }
@@ -110,18 +111,18 @@ impl<'a> Turn<'a> {
     fn compensation_reply(&mut self, index: usize, reply: ReplyEvent) -> Verdict {
         let step = self.step(index);
         let is_latest = step.state == StepState::Compensating && step.attempt == reply.attempt;
+        let was_failed = step.state == StepState::CompensationFailed;
         match reply.outcome {
-            Outcome::Succeeded => {
-                self.unpark_if_at(index);
-                self.progress.steps[index].state = StepState::Compensated;
-                self.note(index, HistoryKind::Compensated, String::new());
-            }
+            Outcome::Succeeded => self.compensated(index),
             Outcome::FailedTransiently(_) | Outcome::FailedPermanently(_) if !is_latest => {
                 return Verdict::Ignored(Ignored::EarlierAttempt);
             }
             Outcome::FailedTransiently(message) => {
                 self.note(index, HistoryKind::AttemptFailed, message.clone());
                 self.lapse(index, Lapse::Failed, message);
+            }
+            Outcome::Rejected(_) if was_failed => {
+                return Verdict::Ignored(Ignored::NotOutstanding);
             }
             Outcome::Rejected(message) | Outcome::FailedPermanently(message) => {
                 self.fail_compensation(index, message);
@@ -131,7 +132,7 @@ impl<'a> Turn<'a> {
     }
 
     fn timer_fired(&mut self) -> Verdict {
-        if self.progress.parked.is_some() {
+        if self.progress.parked.is_some() || self.has_ended() {
             return Verdict::Ignored(Ignored::NotDue);
         }
         let mut fired = false;
@@ -171,7 +172,7 @@ impl<'a> Turn<'a> {
         let steps = self.definition.steps().iter().zip(&self.progress.steps);
         let is_reached = |(definition, step): (&StepDefinition, &StepProgress)| {
             matches!(definition.kind, StepKind::Pivot | StepKind::Retriable)
-                && !matches!(step.state, StepState::Ahead | StepState::Skipped)
+                && (step.was_sent() || step.succeeded)
         };
         if steps.into_iter().any(is_reached) {
             return Verdict::Refused("it has reached its pivot and can only go forward");
@@ -182,131 +183,47 @@ impl<'a> Turn<'a> {
     }
 }
 
-// What a person does.
-impl<'a> Turn<'a> {
-    fn operate(&mut self, operation: Operation) -> Verdict {
-        if self.has_ended() {
-            return Verdict::Refused("it has ended");
-        }
-        let Operation { by, reason, action } = operation;
-        let note = |what: &str| format!("{what} by {by}: {reason}");
-        if let OperatorAction::MoveTimer { step, due } = action {
-            return self.move_timer(&step, due, note("timer moved"));
-        }
-        let Some(failure) = self.progress.parked.clone() else {
-            return Verdict::Refused("it is not parked");
-        };
-        let index = failure.step.and_then(|step| self.definition.step_index(step.as_str()));
-        if let Some(reason) = self.objection(index, &action) {
-            return Verdict::Refused(reason);
-        }
-        self.progress.parked = None;
-        match (action, index) {
-            (OperatorAction::Retry, None) => self.note_saga(HistoryKind::Operator, note("retry")),
-            (OperatorAction::Retry, Some(index)) => {
-                self.note(index, HistoryKind::Operator, note("retry"));
-                match self.step(index).state {
-                    StepState::CompensationFailed => self.send_compensation(index, 1),
-                    _ => self.send(index, 1),
-                }
-            }
-            (OperatorAction::Skip, Some(index)) => {
-                self.note(index, HistoryKind::Operator, note("skip"));
-                self.skip_held(index);
-            }
-            (OperatorAction::Resolve(resolution), Some(index)) => {
-                self.note(index, HistoryKind::Operator, note("resolve"));
-                self.resolve(index, resolution);
-            }
-            (OperatorAction::Skip | OperatorAction::Resolve(_), None)
-            | (OperatorAction::MoveTimer { .. }, _) => unreachable!("refused above"),
-        }
-        self.park_if_held();
-        Verdict::Applied
-    }
-
-    /// Returns why an action on a parked saga is not safe, if it is not.
-    fn objection(&self, index: Option<usize>, action: &OperatorAction) -> Option<&'static str> {
-        let (Some(index), OperatorAction::Resolve(Resolution::Rejected(_))) = (index, action)
-        else {
-            return match (index, action) {
-                (None, OperatorAction::Skip | OperatorAction::Resolve(_)) => {
-                    Some("it is not parked at a step; retry it")
-                }
-                _ => None,
-            };
-        };
-        if self.step(index).state == StepState::CompensationFailed {
-            return Some("a compensation cannot be rejected; resolve it as succeeded or skip it");
-        }
-        match self.definition.steps()[index].kind {
-            StepKind::Retriable => Some("a step after the pivot cannot be rejected"),
-            _ => None,
-        }
-    }
-
-    fn skip_held(&mut self, index: usize) {
-        let step = &mut self.progress.steps[index];
-        if step.state == StepState::CompensationFailed {
-            step.state = StepState::Compensated;
-        } else {
-            step.state = StepState::Skipped;
-            self.note(index, HistoryKind::Skipped, String::new());
-        }
-    }
-
-    fn resolve(&mut self, index: usize, resolution: Resolution) {
-        match resolution {
-            Resolution::Rejected(code) => self.reject(index, code),
-            Resolution::Succeeded(_) if self.step(index).state == StepState::CompensationFailed => {
-                self.progress.steps[index].state = StepState::Compensated;
-                self.note(index, HistoryKind::Compensated, String::new());
-            }
-            Resolution::Succeeded(payload) => self.succeed(index, &payload),
-        }
-    }
-
-    fn move_timer(&mut self, step: &StepName, due: Timestamp, note: String) -> Verdict {
-        let Some(index) = self.definition.step_index(step.as_str()) else {
-            return Verdict::Refused("it has no step of this name");
-        };
-        if !self.step(index).state.has_timer() {
-            return Verdict::Refused("the step has no timer running");
-        }
-        self.progress.steps[index].due = due;
-        self.note(index, HistoryKind::Operator, note);
-        Verdict::Applied
-    }
-}
-
 // What that means for a step.
-impl<'a> Turn<'a> {
-    fn succeed(&mut self, index: usize, reply: &Payload) {
-        let action = self.definition.steps()[index].action.as_ref();
-        let folded = action.map_or(Ok(()), |action| (action.fold)(&mut *self.progress.data, reply));
-        match folded {
-            Ok(()) => {
-                self.progress.steps[index].state = StepState::Succeeded;
-                self.progress.steps[index].succeeded = true;
-                self.note(index, HistoryKind::Succeeded, String::new());
-            }
-            Err(error) => {
-                self.progress.steps[index].state = StepState::Failed;
-                self.park(index, "reply-undecodable", error.to_string());
-            }
-        }
+impl Turn<'_> {
+    /// Takes a reply into the data. A reply that cannot be read leaves the data as it was.
+    pub(super) fn fold(&mut self, index: usize, reply: &Payload) -> Result<(), CodecError> {
+        let action = self.definition.steps()[index].action();
+        (action.fold)(&mut *self.progress.data, reply)
     }
 
-    fn reject(&mut self, index: usize, code: String) {
+    pub(super) fn succeeded(&mut self, index: usize) {
+        self.progress.steps[index].state = StepState::Succeeded;
+        self.progress.steps[index].succeeded = true;
+        self.note(index, HistoryKind::Succeeded, String::new());
+    }
+
+    /// The step took effect and what came of it is not known.
+    fn unreadable(&mut self, index: usize, error: &CodecError) {
+        self.progress.steps[index].state = StepState::Failed;
+        self.progress.steps[index].succeeded = true;
+        self.park(index, "reply-undecodable", error.to_string());
+    }
+
+    /// Returns true if the saga can turn back when this step is refused.
+    pub(super) fn can_be_refused(&self, index: usize) -> bool {
+        self.definition.steps()[index].kind != StepKind::Retriable
+    }
+
+    pub(super) fn refused(&mut self, index: usize, code: String) {
         self.note(index, HistoryKind::Rejected, code.clone());
-        let definition = &self.definition.steps()[index];
-        if definition.kind == StepKind::Retriable {
+        if self.can_be_refused(index) {
+            self.progress.steps[index].state = StepState::Refused;
+            let step = Some(self.definition.steps()[index].name.clone());
+            self.turn_back(Cause { step, code });
+        } else {
             self.progress.steps[index].state = StepState::Failed;
             self.park(index, "rejected", code);
-        } else {
-            self.progress.steps[index].state = StepState::Refused;
-            self.turn_back(Cause { step: Some(definition.name.clone()), code });
         }
+    }
+
+    pub(super) fn compensated(&mut self, index: usize) {
+        self.progress.steps[index].state = StepState::Compensated;
+        self.note(index, HistoryKind::Compensated, String::new());
     }
 
     fn fail(&mut self, index: usize, message: String) {
@@ -332,7 +249,11 @@ impl<'a> Turn<'a> {
             self.progress.steps[index].state = StepState::Unknown;
             return;
         }
-        let policy = self.action(index, is_compensation).retry;
+        let definition = &self.definition.steps()[index];
+        let policy = match is_compensation {
+            true => definition.compensation().retry,
+            false => definition.action().retry,
+        };
         match (policy.allows(attempt), lapse) {
             (true, Lapse::TimedOut) if is_compensation => {
                 self.send_compensation(index, attempt + 1);
@@ -381,215 +302,67 @@ impl<'a> Turn<'a> {
         self.progress.parked = None;
         for step in &mut self.progress.steps {
             step.state = match step.state {
-                StepState::Delayed | StepState::Failed => StepState::Unknown,
-                StepState::Waiting => StepState::Skipped,
+                StepState::Delayed => StepState::Unknown,
+                StepState::Failed if step.was_sent() => StepState::Unknown,
+                StepState::Failed | StepState::Waiting => StepState::Skipped,
                 state => state,
             };
         }
     }
 
-    fn park(&mut self, index: usize, code: &str, message: String) {
+    pub(super) fn park(&mut self, index: usize, code: &str, message: String) {
         self.note(index, HistoryKind::Parked, format!("{code}: {message}"));
         let step = Some(self.definition.steps()[index].name.clone());
-        self.progress.parked.get_or_insert(Failure { step, code: code.to_owned(), message });
-    }
-
-    /// A late answer settles what the saga was parked for.
-    fn unpark_if_at(&mut self, index: usize) {
-        let name = &self.definition.steps()[index].name;
-        if self.progress.parked.as_ref().is_some_and(|failure| failure.step.as_ref() == Some(name))
-        {
-            self.progress.parked = None;
-            self.progress.steps[index].state = StepState::Outstanding;
-            self.note_saga(HistoryKind::Resumed, String::new());
-            // Another branch may hold the saga too; its turn comes with its own answer or a person.
-            self.park_if_held_except(Some(index));
+        // One person looks at one thing at a time: what is parked elsewhere stays there.
+        if self.progress.parked.as_ref().is_none_or(|failure| failure.step == step) {
+            self.progress.parked = Some(Failure { step, code: code.to_owned(), message });
         }
     }
 
-    fn park_if_held(&mut self) {
-        if self.progress.parked.is_none() {
-            self.note_saga(HistoryKind::Resumed, String::new());
-        }
-        self.park_if_held_except(None);
-    }
-
-    fn park_if_held_except(&mut self, except: Option<usize>) {
-        let forward = self.progress.direction == Direction::Forward;
-        let held = (0..self.progress.steps.len()).find(|&index| {
-            Some(index) != except
-                && match self.step(index).state {
-                    StepState::Failed | StepState::CompensationFailed => true,
-                    StepState::Unknown => forward,
-                    _ => false,
-                }
-        });
-        if let (None, Some(index)) = (&self.progress.parked, held) {
-            self.park(index, "failed", "another step of its group is parked too".to_owned());
+    /// Lets a parked saga go on once the step that it was parked at is settled.
+    fn resume_if_settled(&mut self) {
+        let is_at_a_step =
+            self.progress.parked.as_ref().is_some_and(|failure| failure.step.is_some());
+        if is_at_a_step && self.parked_at().is_none() {
+            self.resume();
         }
     }
-}
 
-// Going on.
-impl<'a> Turn<'a> {
-    fn advance(&mut self) {
-        while self.progress.parked.is_none() {
-            let goes_on = match self.progress.direction {
-                Direction::Forward => self.advance_forward(),
-                Direction::Backward => self.advance_backward(),
-                Direction::NotStarted | Direction::Completed | Direction::Compensated => false,
-            };
-            if !goes_on {
-                return;
+    /// Lets a parked saga go on, unless another step holds it.
+    pub(super) fn resume(&mut self) {
+        self.progress.parked = None;
+        match (0..self.progress.steps.len()).find(|&index| self.is_held(index)) {
+            Some(held) => {
+                let message = "found when the step before it was settled; see the history";
+                self.park(held, "failed", message.to_owned());
             }
+            None => self.note_saga(HistoryKind::Resumed, String::new()),
         }
-    }
-
-    /// Starts the next stage if the one before it is done. Returns true if there may be more to do.
-    fn advance_forward(&mut self) -> bool {
-        let is_done =
-            |step: &StepProgress| matches!(step.state, StepState::Succeeded | StepState::Skipped);
-        let Some(index) = self.progress.steps.iter().position(|step| !is_done(step)) else {
-            self.progress.direction = Direction::Completed;
-            self.note_saga(HistoryKind::Completed, String::new());
-            return false;
-        };
-        if self.step(index).state != StepState::Ahead {
-            return false;
-        }
-        let stage = self.stage_of(index);
-        for index in stage.clone() {
-            self.begin(index);
-        }
-        self.progress.steps[stage].iter().all(is_done)
-    }
-
-    fn begin(&mut self, index: usize) {
-        let definition = &self.definition.steps()[index];
-        if self.step(index).state != StepState::Ahead {
-            return;
-        }
-        if definition.condition.as_ref().is_some_and(|holds| !holds(&*self.progress.data)) {
-            self.progress.steps[index].state = StepState::Skipped;
-            self.note(index, HistoryKind::Skipped, String::new());
-        } else if let Some(wait) = &definition.wait {
-            let due = self.now + wait(&*self.progress.data);
-            let step = &mut self.progress.steps[index];
-            (step.state, step.due) = (StepState::Waiting, due);
-            self.note(index, HistoryKind::WaitStarted, String::new());
-        } else {
-            self.send(index, 1);
-        }
-    }
-
-    /// Undoes the last stage that is not undone yet, once nothing is outstanding.
-    fn advance_backward(&mut self) -> bool {
-        let is_busy = |step: &StepProgress| {
-            matches!(
-                step.state,
-                StepState::Outstanding | StepState::Compensating | StepState::CompensationDelayed
-            )
-        };
-        if self.progress.steps.iter().any(is_busy) {
-            return false;
-        }
-        let needs_undoing = |turn: &Self, index: usize| {
-            matches!(turn.step(index).state, StepState::Succeeded | StepState::Unknown)
-                && turn.definition.steps()[index].compensation.is_some()
-        };
-        let last = (0..self.progress.steps.len()).rev().find(|&index| needs_undoing(self, index));
-        let Some(last) = last else {
-            self.progress.direction = Direction::Compensated;
-            self.note_saga(HistoryKind::SagaCompensated, String::new());
-            return false;
-        };
-        for index in self.stage_of(last) {
-            if needs_undoing(self, index) {
-                self.send_compensation(index, 1);
-            }
-        }
-        false
-    }
-
-    fn send(&mut self, index: usize, attempt: u32) {
-        let definition = &self.definition.steps()[index];
-        let action = self.action(index, false);
-        match (action.build)(&*self.progress.data, &self.progress.cause) {
-            Ok(payload) => {
-                let id = command_id(self.progress.saga, &definition.name);
-                self.commands.push(OutgoingCommand {
-                    id,
-                    step: definition.name.clone(),
-                    participant: action.participant.clone(),
-                    message_type: action.message_type.clone(),
-                    payload,
-                    attempt,
-                    compensates: None,
-                    succeeded: false,
-                });
-                let due = self.now + action.deadline;
-                self.progress.steps[index] = StepProgress {
-                    state: StepState::Outstanding,
-                    attempt,
-                    due,
-                    command: id,
-                    succeeded: false,
-                };
-                self.note(index, HistoryKind::CommandSent, String::new());
-            }
-            Err(error) => self.unencodable(index, StepState::Failed, &error),
-        }
-    }
-
-    fn send_compensation(&mut self, index: usize, attempt: u32) {
-        let definition = &self.definition.steps()[index];
-        let action = self.action(index, true);
-        match (action.build)(&*self.progress.data, &self.progress.cause) {
-            Ok(payload) => {
-                let StepProgress { command, succeeded, .. } = self.step(index);
-                self.commands.push(OutgoingCommand {
-                    id: compensation_id(self.progress.saga, &definition.name),
-                    step: definition.name.clone(),
-                    participant: action.participant.clone(),
-                    message_type: action.message_type.clone(),
-                    payload,
-                    attempt,
-                    compensates: Some(command).filter(|command| !command.0.is_nil()),
-                    succeeded,
-                });
-                let due = self.now + action.deadline;
-                self.progress.steps[index] = StepProgress {
-                    state: StepState::Compensating,
-                    attempt,
-                    due,
-                    command,
-                    succeeded,
-                };
-                self.note(index, HistoryKind::CompensationSent, String::new());
-            }
-            Err(error) => self.unencodable(index, StepState::CompensationFailed, &error),
-        }
-    }
-
-    fn unencodable(&mut self, index: usize, state: StepState, error: &CodecError) {
-        self.progress.steps[index].state = state;
-        self.park(index, "command-unencodable", error.to_string());
     }
 }
 
 // Looking things up.
-impl<'a> Turn<'a> {
-    fn step(&self, index: usize) -> StepProgress {
+impl Turn<'_> {
+    pub(super) fn step(&self, index: usize) -> StepProgress {
         self.progress.steps[index]
     }
 
-    fn action(&self, index: usize, is_compensation: bool) -> &'a Action {
-        let definition = &self.definition.steps()[index];
-        let action = if is_compensation { &definition.compensation } else { &definition.action };
-        action.as_ref().expect("a step that is asked for has the command that is sent")
+    /// Returns true if the saga cannot go on before this step is settled.
+    fn is_held(&self, index: usize) -> bool {
+        match self.step(index).state {
+            StepState::Failed | StepState::CompensationFailed => true,
+            StepState::Unknown => self.progress.direction == Direction::Forward,
+            _ => false,
+        }
     }
 
-    fn has_ended(&self) -> bool {
+    /// Returns the step that the saga is parked at, if it is parked at one.
+    pub(super) fn parked_at(&self) -> Option<usize> {
+        let step = self.progress.parked.as_ref()?.step.as_ref()?;
+        self.definition.step_index(step.as_str()).filter(|&index| self.is_held(index))
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
         matches!(self.progress.direction, Direction::Completed | Direction::Compensated)
     }
 
@@ -597,13 +370,13 @@ impl<'a> Turn<'a> {
     fn outstanding(&self, command: MessageId) -> Option<usize> {
         let forward = self.progress.direction == Direction::Forward;
         self.progress.steps.iter().position(|step| {
-            step.command == command
-                && match step.state {
-                    StepState::Outstanding | StepState::Delayed => true,
-                    // Parked because nobody knew; now somebody does.
-                    StepState::Unknown => forward,
-                    _ => false,
-                }
+            let is_open = match step.state {
+                StepState::Outstanding | StepState::Delayed => true,
+                // Parked because nobody knew; now somebody does.
+                StepState::Unknown | StepState::Failed => forward,
+                _ => false,
+            };
+            is_open && step.was_sent() && step.command == command
         })
     }
 
@@ -621,41 +394,13 @@ impl<'a> Turn<'a> {
         })
     }
 
-    fn stage_of(&self, index: usize) -> Range<usize> {
-        let steps = self.definition.steps();
-        let stage = steps[index].stage;
-        let start = steps[..index].iter().rposition(|step| step.stage != stage);
-        let end = steps[index..].iter().position(|step| step.stage != stage);
-        start.map_or(0, |before| before + 1)..end.map_or(steps.len(), |after| index + after)
-    }
-
-    fn note(&mut self, index: usize, kind: HistoryKind, detail: String) {
+    pub(super) fn note(&mut self, index: usize, kind: HistoryKind, detail: String) {
         let step = Some(self.definition.steps()[index].name.clone());
         let attempt = self.step(index).attempt;
         self.history.push(HistoryEntry { at: self.now, kind, step, attempt, detail });
     }
 
-    fn note_saga(&mut self, kind: HistoryKind, detail: String) {
+    pub(super) fn note_saga(&mut self, kind: HistoryKind, detail: String) {
         self.history.push(HistoryEntry { at: self.now, kind, step: None, attempt: 0, detail });
     }
-}
-
-/// Returns the id of a step's command: derived, so that it is made once however often it is decided.
-///
-/// The derivation is part of the stored format: a running saga meets the same id again after an upgrade.
-fn command_id(saga: SagaId, step: &StepName) -> MessageId {
-    time_ordered(saga, Uuid::new_v5(&saga.0, step.as_str().as_bytes()))
-}
-
-/// Returns the id of a step's compensation.
-pub(super) fn compensation_id(saga: SagaId, step: &StepName) -> MessageId {
-    let command = command_id(saga, step);
-    time_ordered(saga, Uuid::new_v5(&command.0, b"compensation"))
-}
-
-/// Puts the saga's time in front, so that ids of one time are neighbours in an index.
-fn time_ordered(saga: SagaId, id: Uuid) -> MessageId {
-    let mut bytes = id.into_bytes();
-    bytes[..6].copy_from_slice(&saga.as_bytes()[..6]);
-    MessageId(uuid::Builder::from_bytes(bytes).with_version(uuid::Version::SortRand).into_uuid())
 }

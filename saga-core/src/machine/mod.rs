@@ -16,14 +16,23 @@
 //! | attempts used up | compensate, this step too | park | park | park |
 //! | cancel | compensate | refuse | refuse | already under way |
 //!
+//! While compensating, the column is about the compensation; a step that was still outstanding
+//! when the saga turned back is awaited, and then undone whatever its answer was, unless it was refused.
+//!
 //! A reply counts only for the outstanding command, and a failed one only for its latest attempt.
+//! A saga that is parked at a step wakes when an earlier attempt of it turns out to have succeeded
+//! or to have been refused. What is skipped by a person after it was asked for is undone with the rest.
+//!
 //! A branch of a parallel group that is still outstanding when another fails is awaited (or times
 //! out) before the group is undone, so no compensation overtakes what it undoes.
 
+mod advance;
+mod command;
 mod decide;
 mod decision;
 mod event;
 mod history;
+mod operate;
 mod outstanding;
 mod progress;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a saga waits for, and the same commands once more.
 
 use crate::definition::Definition;
-use crate::machine::decide::compensation_id;
+use crate::machine::command::compensation_id;
 use crate::machine::{OutgoingCommand, Progress, StepState};
 use crate::{MessageId, ParticipantName};
 
@@ -15,30 +15,10 @@ impl Progress {
     pub fn outstanding(&self, definition: &Definition) -> Vec<OutgoingCommand> {
         let steps = definition.steps().iter().zip(&self.steps);
         steps
-            .filter_map(|(definition, step)| {
-                let is_compensation = match step.state {
-                    StepState::Outstanding => false,
-                    StepState::Compensating => true,
-                    _ => return None,
-                };
-                let action = match is_compensation {
-                    true => definition.compensation.as_ref()?,
-                    false => definition.action.as_ref()?,
-                };
-                Some(OutgoingCommand {
-                    id: match is_compensation {
-                        true => compensation_id(self.saga, &definition.name),
-                        false => step.command,
-                    },
-                    step: definition.name.clone(),
-                    participant: action.participant.clone(),
-                    message_type: action.message_type.clone(),
-                    payload: (action.build)(&*self.data, &self.cause).ok()?,
-                    attempt: step.attempt,
-                    compensates: Some(step.command)
-                        .filter(|command| is_compensation && !command.0.is_nil()),
-                    succeeded: is_compensation && step.succeeded,
-                })
+            .filter_map(|(definition, step)| match step.state {
+                StepState::Outstanding => self.command(definition, step.attempt).ok(),
+                StepState::Compensating => self.compensation(definition, step, step.attempt).ok(),
+                _ => None,
             })
             .collect()
     }

@@ -241,7 +241,11 @@ impl Progress {
     /// Returns why the saga compensates, if it does or did.
     #[must_use]
     pub const fn cause(&self) -> Option<&Cause> {
-        if self.cause.code.is_empty() { None } else { Some(&self.cause) }
+        if self.cause.step.is_none() && self.cause.code.is_empty() {
+            None
+        } else {
+            Some(&self.cause)
+        }
     }
 
     /// Returns what the saga was started by.
@@ -317,6 +321,9 @@ impl Progress {
                 .step_index(&step.name)
                 .ok_or_else(|| StateError::UnknownStep(step.name.clone()))?;
             steps[index] = StepProgress::from_wire(step)?;
+            if !definition.steps()[index].can_be(steps[index].state) {
+                return Err(StateError::Value("state"));
+            }
         }
         Ok(Self {
             saga,
@@ -355,6 +362,25 @@ pub(crate) fn parked_without_definition(
     Ok(state.encode_to_vec().into())
 }
 
+impl StepDefinition {
+    /// Returns true if a step of this definition can ever stand here.
+    const fn can_be(&self, state: StepState) -> bool {
+        match state {
+            StepState::Ahead | StepState::Skipped | StepState::Succeeded => true,
+            StepState::Waiting => self.wait.is_some(),
+            StepState::Outstanding
+            | StepState::Delayed
+            | StepState::Refused
+            | StepState::Unknown
+            | StepState::Failed => self.action.is_some(),
+            StepState::Compensating
+            | StepState::CompensationDelayed
+            | StepState::Compensated
+            | StepState::CompensationFailed => self.compensation.is_some(),
+        }
+    }
+}
+
 impl StepProgress {
     /// What was done before the saga started counts as succeeded from the beginning.
     fn new(definition: &StepDefinition) -> Self {
@@ -373,6 +399,11 @@ impl StepProgress {
         }
     }
 
+    /// Returns true if the forward command was sent at least once.
+    pub(super) const fn was_sent(&self) -> bool {
+        !self.command.0.is_nil()
+    }
+
     fn to_wire(self, definition: &StepDefinition) -> wire::StepState {
         let mut step = wire::StepState {
             name: definition.name.to_string(),
@@ -382,7 +413,7 @@ impl StepProgress {
             ..wire::StepState::default()
         };
         step.set_state(self.state.to_wire());
-        if !self.command.0.is_nil() {
+        if self.was_sent() {
             step.command = Bytes::copy_from_slice(self.command.as_bytes());
         }
         step

@@ -1,0 +1,98 @@
+//! What a person does to a saga.
+
+use crate::machine::decide::Turn;
+use crate::machine::{HistoryKind, Operation, OperatorAction, Resolution, StepState, Verdict};
+use crate::{StepName, Timestamp};
+
+/// Why a skip or a resolution does not apply.
+const NOT_AT_A_STEP: Verdict = Verdict::Refused("it is not parked at a step; retry it");
+
+impl Turn<'_> {
+    pub(super) fn operate(&mut self, operation: Operation) -> Verdict {
+        if self.has_ended() {
+            return Verdict::Refused("it has ended");
+        }
+        let Operation { by, reason, action } = operation;
+        let note = |what: &str| format!("{what} by {by}: {reason}");
+        match action {
+            OperatorAction::MoveTimer { step, due } => {
+                self.move_timer(&step, due, note("timer moved"))
+            }
+            _ if self.progress.parked.is_none() => Verdict::Refused("it is not parked"),
+            OperatorAction::Retry => self.retry(note("retry")),
+            OperatorAction::Skip => self.skip(note("skip")),
+            OperatorAction::Resolve(resolution) => self.resolve(resolution, note("resolve")),
+        }
+    }
+
+    fn move_timer(&mut self, step: &StepName, due: Timestamp, note: String) -> Verdict {
+        let Some(index) = self.definition.step_index(step.as_str()) else {
+            return Verdict::Refused("it has no step of this name");
+        };
+        if !self.step(index).state.has_timer() {
+            return Verdict::Refused("the step has no timer running");
+        }
+        self.progress.steps[index].due = due;
+        self.note(index, HistoryKind::Operator, note);
+        Verdict::Applied
+    }
+
+    fn retry(&mut self, note: String) -> Verdict {
+        let Some(index) = self.parked_at() else {
+            self.note_saga(HistoryKind::Operator, note);
+            self.resume();
+            return Verdict::Applied;
+        };
+        self.note(index, HistoryKind::Operator, note);
+        if self.step(index).state == StepState::CompensationFailed {
+            self.send_compensation(index, 1);
+        } else {
+            self.send(index, 1);
+        }
+        Verdict::Applied
+    }
+
+    /// A step that was asked for and is skipped is still undone if the saga turns back.
+    fn skip(&mut self, note: String) -> Verdict {
+        let Some(index) = self.parked_at() else { return NOT_AT_A_STEP };
+        self.note(index, HistoryKind::Operator, note);
+        if self.step(index).state == StepState::CompensationFailed {
+            self.progress.steps[index].state = StepState::Compensated;
+        } else {
+            self.progress.steps[index].state = StepState::Skipped;
+            self.note(index, HistoryKind::Skipped, String::new());
+        }
+        Verdict::Applied
+    }
+
+    fn resolve(&mut self, resolution: Resolution, note: String) -> Verdict {
+        let Some(index) = self.parked_at() else { return NOT_AT_A_STEP };
+        let is_compensation = self.step(index).state == StepState::CompensationFailed;
+        match resolution {
+            Resolution::Succeeded(_) if is_compensation => {
+                self.note(index, HistoryKind::Operator, note);
+                self.compensated(index);
+            }
+            Resolution::Succeeded(payload) => {
+                if self.fold(index, &payload).is_err() {
+                    return Verdict::Refused("the step cannot read this reply");
+                }
+                self.note(index, HistoryKind::Operator, note);
+                self.succeeded(index);
+            }
+            Resolution::Rejected(_) if is_compensation => {
+                return Verdict::Refused(
+                    "a compensation cannot be rejected; resolve it as succeeded or skip it",
+                );
+            }
+            Resolution::Rejected(_) if !self.can_be_refused(index) => {
+                return Verdict::Refused("a step after the pivot cannot be rejected");
+            }
+            Resolution::Rejected(code) => {
+                self.note(index, HistoryKind::Operator, note);
+                self.refused(index, code);
+            }
+        }
+        Verdict::Applied
+    }
+}
