@@ -271,7 +271,7 @@ async fn local_participants_need_no_transport() {
         let builder = Engine::builder(SHOP, db.clone()).saga(saga());
         participants
             .into_iter()
-            .fold(builder, |builder, it| builder.local(it))
+            .fold(builder, saga_core::EngineBuilder::local)
             .start()
             .expect("fits")
     };

@@ -12,12 +12,6 @@ use crate::{
 pub(crate) type Data = Box<dyn Any + Send + Sync>;
 
 type DataRef<'a> = &'a (dyn Any + Send + Sync);
-/// Reads something off the data.
-type Read<T> = Box<dyn Fn(DataRef<'_>) -> T + Send + Sync>;
-/// Makes a command from the data and why the saga compensates, if it does.
-type Build = Box<dyn Fn(DataRef<'_>, &Cause) -> Result<Payload, CodecError> + Send + Sync>;
-/// Folds a reply into the data.
-type Fold = Box<dyn Fn(DataMut<'_>, &Payload) -> Result<(), CodecError> + Send + Sync>;
 type DataMut<'a> = &'a mut (dyn Any + Send + Sync);
 
 /// Looks something up in the data.

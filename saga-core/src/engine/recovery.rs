@@ -8,7 +8,7 @@ use super::work::Work;
 use super::worker::Worker;
 use crate::machine::Status;
 use crate::store::{Lane, OutboxRow};
-use crate::{Error, SagaId, Timestamp};
+use crate::{Error, SagaId};
 
 /// How far ahead timers are taken into memory.
 const HORIZON: Duration = Duration::from_secs(10);
@@ -18,8 +18,6 @@ const SCAN_EVERY: Duration = Duration::from_secs(5);
 const SCAN_MAX: usize = 1000;
 /// How long a saga of another engine may be overdue before this one looks after it.
 const GRACE: Duration = Duration::from_secs(5);
-/// How old an outbox row of ours must be before it is taken for forgotten.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 /// Most outbox rows that are read back at once.
 const ROWS_MAX: usize = 10_000;
 
@@ -86,7 +84,7 @@ impl Worker {
         let now = self.now();
         match self.store.unsent(&self.lanes(&owned), ROWS_MAX).await {
             Ok(mut rows) => {
-                rows.retain(|row| appended_at(row) + FORGOTTEN_AFTER < now);
+                rows.retain(|row| row.is_forgotten(now));
                 self.republish(rows, "publishing what was forgotten in the outbox");
             }
             Err(error) => warn!(%error, "the outbox cannot be read; trying again"),
@@ -130,10 +128,4 @@ impl Worker {
             !watchers.is_empty()
         });
     }
-}
-
-/// Reads the time from a row's id, which is a version 7 UUID.
-fn appended_at(row: &OutboxRow) -> Timestamp {
-    let (seconds, nanos) = row.id.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
-    Timestamp::default() + Duration::new(seconds, nanos)
 }

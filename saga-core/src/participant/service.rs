@@ -1,11 +1,12 @@
 //! A participant at work: takes commands from its topic, one batch a transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
@@ -21,6 +22,8 @@ use crate::transport::erased::{DynSubscriber, DynTransport, Erased};
 use crate::transport::{Delivery, Position, Received, Record, Subscription, Transport};
 use crate::{Clock as _, Error, MessageId, SystemClock, Topic};
 
+/// Most outbox rows that are read back at once; what is left is found by the next sweep.
+const ROWS_MAX: usize = 10_000;
 /// Most commands of one transaction.
 const BATCH_MAX: usize = 512;
 /// Most bytes that may be on their way to the broker before no more commands are taken.
@@ -34,6 +37,8 @@ const OUTAGE_BACKOFF: Backoff =
     Backoff::exponential(Duration::from_millis(50), Duration::from_secs(2));
 /// How long a quiet participant waits before it deletes what it has sent.
 const TIDY_AFTER: Duration = Duration::from_millis(200);
+/// How often the outbox is searched for rows that a slowly dying owner of our partitions left.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// How long a shutdown waits for the broker.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -53,6 +58,8 @@ impl<Conn: Send + 'static> Participant<Conn> {
             commands: self.name.commands(),
             events: self.name.events(),
             event_partitions: None,
+            owned: BTreeSet::new(),
+            next_sweep: Instant::now() + SWEEP_EVERY,
             outlet: Outlet::new(Arc::clone(&transport)),
             participant: self,
             store,
@@ -115,6 +122,8 @@ struct Service<S: Inbox> {
     events: Topic,
     /// The size of the events topic, once it is known.
     event_partitions: Option<u32>,
+    owned: BTreeSet<u32>,
+    next_sweep: Instant,
     stop: CancellationToken,
 }
 
@@ -208,10 +217,14 @@ impl<S: Inbox> Service<S> {
                     subscriber.acknowledge(&positions);
                 }
                 Ok(Received::Assigned(partitions)) => {
+                    self.owned.extend(partitions.iter().map(|it| it.number));
                     let lanes = partitions.iter().map(|it| self.lane(it.number)).collect();
                     self.recover(lanes).await?;
                 }
-                Ok(Received::Revoked(partitions)) => debug!(?partitions, "partitions handed over"),
+                Ok(Received::Revoked(partitions)) => {
+                    debug!(?partitions, "partitions handed over");
+                    self.owned.retain(|number| partitions.iter().all(|it| it.number != *number));
+                }
                 Err(error) if error.is_transient() => {
                     warn!(error = &error as &dyn std::error::Error, "receiving failed; trying again");
                     tokio::time::sleep(OUTAGE_BACKOFF.delay(1, 0)).await;
@@ -220,6 +233,7 @@ impl<S: Inbox> Service<S> {
             },
             () = self.outlet.progress() => {}
             () = tokio::time::sleep(TIDY_AFTER), if self.outlet.has_acknowledged() => self.tidy().await,
+            () = tokio::time::sleep_until(self.next_sweep) => self.sweep().await,
             () = stop.cancelled() => {}
         }
         Ok(())
@@ -233,7 +247,7 @@ impl<S: Inbox> Service<S> {
     async fn recover(&mut self, lanes: Vec<Lane>) -> Result<(), Error> {
         let mut tries = 0;
         loop {
-            match self.store.unsent(&lanes, usize::MAX >> 1).await {
+            match self.store.unsent(&lanes, ROWS_MAX).await {
                 Ok(rows) => {
                     let rows: Vec<_> =
                         rows.into_iter().filter(|row| !self.outlet.holds(row.id)).collect();
@@ -245,6 +259,23 @@ impl<S: Inbox> Service<S> {
                 }
                 Err(error) => self.wait_for_store(error, &mut tries).await?,
             }
+        }
+    }
+
+    /// Publishes rows of our partitions that an earlier owner committed after we had looked.
+    async fn sweep(&mut self) {
+        self.next_sweep = Instant::now() + SWEEP_EVERY;
+        let lanes: Vec<_> = self.owned.iter().map(|&number| self.lane(number)).collect();
+        match self.store.unsent(&lanes, ROWS_MAX).await {
+            Ok(mut rows) => {
+                let now = SystemClock::new().now();
+                rows.retain(|row| row.is_forgotten(now) && !self.outlet.holds(row.id));
+                if !rows.is_empty() {
+                    info!(rows = rows.len(), "publishing what was forgotten in the outbox");
+                }
+                self.outlet.push_rows(rows);
+            }
+            Err(error) => warn!(%error, "the outbox cannot be read; trying again"),
         }
     }
 

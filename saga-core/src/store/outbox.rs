@@ -12,7 +12,7 @@ use crate::transport::Record;
 use crate::wire;
 use crate::{
     Clock as _, Codec, CodecError, CorrelationId, Fact, MessageId, OutboxId, ParticipantName,
-    StoreError, SystemClock, Topic,
+    StoreError, SystemClock, Timestamp, Topic,
 };
 
 /// Messages that were committed together with the state that they follow from.
@@ -102,6 +102,9 @@ impl fmt::Display for Lane {
     }
 }
 
+/// How old an outbox row must be before it is taken for forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+
 /// Records that were appended to a lane together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxRow {
@@ -141,6 +144,15 @@ impl OutboxRow {
     /// [`CodecError`] if the fact cannot be encoded or the key is no [`CorrelationId`].
     pub fn fact<F: Fact>(fact: &F, key: &str) -> Result<Self, CodecError> {
         Ok(Self::new(Lane::application(), &[fact_record(fact, key, None)?]))
+    }
+
+    /// Returns true if the row was made longer ago than a live process takes to publish it.
+    ///
+    /// An owner of a lane that is slow to die may commit after its successor has looked; its rows are
+    /// found by their age, which is in their ids.
+    pub(crate) fn is_forgotten(&self, now: Timestamp) -> bool {
+        let (seconds, nanos) = self.id.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
+        Timestamp::default() + Duration::new(seconds, nanos) + FORGOTTEN_AFTER < now
     }
 
     /// Unpacks the records.
