@@ -58,8 +58,11 @@ impl Worker {
         self.timers.set(work.saga, work.next_due().filter(|due| *due <= soon));
     }
 
-    /// Publishes what earlier owners of newly taken partitions committed and may not have published.
+    /// Publishes what was committed for the partitions in question and may not have been published.
     pub(super) async fn recover_lanes(&mut self) -> Result<(), Error> {
+        if self.to_recover.is_empty() {
+            return Ok(());
+        }
         let numbers = std::mem::take(&mut self.to_recover);
         let lanes = self.lanes(&numbers);
         let mut tries = 0;

@@ -144,10 +144,11 @@ impl Worker {
         if self.next_scan <= self.now() {
             self.scan().await?;
         }
+        // After a commit with an unknown end, before anything is waited for.
+        self.recover_lanes().await?;
         let batch = self.gather().await?;
-        if !self.to_recover.is_empty() {
-            self.recover_lanes().await?;
-        }
+        // Of partitions that were just assigned, before anything is done for them.
+        self.recover_lanes().await?;
         if !batch.is_empty() || !self.local.is_empty() {
             let positions = self.tick(batch).await?;
             if let Some(subscriber) = &mut self.subscriber {
