@@ -13,24 +13,26 @@
 -- free so that those updates find room beside the row, and no index has a column that a step
 -- changes: so they are HOT, and write no index.
 create table {schema}.saga (
+    -- First what stays, then what each commit changes: the log of an update leaves out what the old
+    -- row and the new one begin with.
     id uuid primary key,
-    name text not null,
-    definition_version int not null,
     -- 64 bits; large ones show as negative.
     fingerprint bigint not null,
-    -- 0 running, 1 compensating, 2 completed, 3 compensated, 4 parked.
-    status smallint not null,
-    -- The partition that the saga's commands and replies travel in.
-    home int not null,
-    -- How often the saga was committed.
-    version bigint not null,
+    started_at timestamptz not null default now(),
     -- Lower bound of the next time that something is due; 'infinity' if nothing is. Steps leave it alone.
     wake_at timestamptz not null,
-    -- Written by the engine in a format of its own.
-    state bytea not null,
+    definition_version int not null,
+    -- The partition that the saga's commands and replies travel in.
+    home int not null,
+    name text not null,
     key text,
-    started_at timestamptz not null default now(),
-    updated_at timestamptz not null default now()
+    -- 0 running, 1 compensating, 2 completed, 3 compensated, 4 parked.
+    status smallint not null,
+    -- How often the saga was committed.
+    version bigint not null,
+    updated_at timestamptz not null default now(),
+    -- Written by the engine in a format of its own.
+    state bytea not null
 ) with (fillfactor = 50);
 
 -- Ended sagas are not in it. The predicate has no other column than the index: one that a step
@@ -67,8 +69,18 @@ create table {schema}.outbox (
     created_at timestamptz not null default now()
 );
 create index outbox_lane on {schema}.outbox (owner, lane, position);
--- A tick's messages are large. Compressing them costs five times as much as writing them.
-alter table {schema}.outbox alter column body set storage external;
+
+-- Large values. LZ4 costs less than the log that it saves; the default, pglz, costs several times as
+-- much as writing a tick's messages as they are.
+do $$
+begin
+    alter table {schema}.saga alter column state set compression lz4;
+    alter table {schema}.outbox alter column body set compression lz4;
+exception when feature_not_supported then
+    -- The server was built without LZ4.
+    alter table {schema}.outbox alter column body set storage external;
+end
+$$;
 
 -- Who publishes a lane. Keeps two relays from doing the same work, and nothing else.
 create table {schema}.outbox_lease (

@@ -23,6 +23,10 @@
 //!
 //! The tables are in a schema of their own, with migrations of their own
 //! ([`PostgresStore::migrate`]); the application's never meet them. `migrations/` holds them, commented.
+//!
+//! The role that migrates must be allowed to create the schema, or to create in it if it is there. The role of
+//! the running service needs no more than `usage` of the schema and `select`, `insert`, `update` and `delete`
+//! on its tables.
 
 mod arguments;
 mod error;

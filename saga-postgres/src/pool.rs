@@ -14,7 +14,7 @@ use crate::error;
 /// What a service of some engines, participants and relays uses at the same time, with room for handlers.
 const CONNECTIONS_MAX: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long connections are looked at twice after one of them did not answer.
+/// How long connections are looked at before they are used, after one of them failed.
 const SUSPECT_FOR: Duration = Duration::from_mins(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -35,8 +35,8 @@ pub(crate) async fn connect(url: &str, suspicion: &Suspicion) -> Result<PgPool, 
     pool.map_err(|problem| error::statement("connect", problem))
 }
 
-/// Remembers that a connection did not answer. Others of the pool then went the same way: the
-/// network or the server is gone, and nothing will ever tell them so.
+/// Remembers that a connection failed or did not answer. Others of the pool went the same way then:
+/// the server was restarted, or the network swallows everything and nothing will ever tell them so.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Suspicion(Arc<Mutex<Option<Instant>>>);
 

@@ -143,7 +143,7 @@ impl PostgresStore {
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, StoreError> {
         let answer = self.answered(operation, query.fetch_all(connection)).await?;
-        answer.map_err(|problem| error::statement(operation, problem))
+        answer.map_err(|problem| self.suspect(error::statement(operation, problem)))
     }
 
     /// Commits a transaction. If no answer comes, nobody knows whether it was.
@@ -153,7 +153,7 @@ impl PostgresStore {
         transaction: Transaction<'static, Postgres>,
     ) -> Result<(), StoreError> {
         let answer = self.answered(operation, transaction.commit()).await?;
-        answer.map_err(|problem| error::commit(operation, problem))
+        answer.map_err(|problem| self.suspect(error::commit(operation, problem)))
     }
 
     /// Gives up when no answer comes in time.
@@ -163,9 +163,16 @@ impl PostgresStore {
         call: impl Future<Output = T> + Send,
     ) -> Result<T, StoreError> {
         timeout(self.timeout, call).await.map_err(|late| {
-            self.suspicion.raise();
-            StoreError::Unavailable { operation, source: late.into() }
+            self.suspect(StoreError::Unavailable { operation, source: late.into() })
         })
+    }
+
+    /// When one connection fails, the others of the pool are looked at before they are used.
+    fn suspect(&self, error: StoreError) -> StoreError {
+        if matches!(error, StoreError::Unavailable { .. }) {
+            self.suspicion.raise();
+        }
+        error
     }
 }
 
@@ -177,7 +184,7 @@ impl Transactional for PostgresStore {
         const BEGIN: &str = "begin";
         self.ensure_checked().await?;
         let answer = self.answered(BEGIN, self.pool.begin()).await?;
-        answer.map_err(|problem| error::statement(BEGIN, problem))
+        answer.map_err(|problem| self.suspect(error::statement(BEGIN, problem)))
     }
 
     fn connection(transaction: &mut Self::Transaction) -> &mut Self::Connection {

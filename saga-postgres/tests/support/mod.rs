@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+mod proxy;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,9 +12,11 @@ use saga_core::store::{Commit, DeadLetter, Lane, NewSaga, OutboxRow, Tick, Versi
 use saga_core::{MessageId, OutboxId, SagaId, SagaName, Timestamp, Topic};
 use saga_postgres::{PostgresStore, SchemaName};
 use saga_testkit::Fixture;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
 use tokio::sync::OnceCell;
+
+pub(crate) use proxy::Proxy;
 
 /// A store in a schema of its own, with a table that handlers write effects into.
 pub(crate) struct Fresh {
@@ -98,6 +102,15 @@ impl Fresh {
     }
 }
 
+/// Starts a proxy before the server, and returns the URL of this run's database through it.
+pub(crate) async fn proxy() -> (Proxy, String) {
+    let database = database().await;
+    let proxy = Proxy::start(format!("{}:{}", database.get_host(), database.get_port())).await;
+    let through = database.host(&proxy.address.ip().to_string()).port(proxy.address.port());
+    let url = through.ssl_mode(PgSslMode::Disable).to_url_lossy();
+    (proxy, url.to_string())
+}
+
 impl Fixture for Fresh {
     type Store = PostgresStore;
 
@@ -120,11 +133,11 @@ impl Fixture for Fresh {
             (extract(epoch from produced_at) * 1000000)::bigint, key, value, header_names, \
             header_values, reason, detail from {schema}.dead_letter";
         let rows = sqlx::query(self.sql(select)).fetch_all(&self.pool).await;
-        rows.expect("read the dead letters").iter().map(dead_letter).collect()
+        rows.expect("read the dead letters").iter().map(read_dead_letter).collect()
     }
 }
 
-fn dead_letter(row: &sqlx::postgres::PgRow) -> DeadLetter {
+fn read_dead_letter(row: &sqlx::postgres::PgRow) -> DeadLetter {
     let names: Vec<Vec<u8>> = row.get(7);
     let values: Vec<Vec<u8>> = row.get(8);
     let names = names.into_iter().map(|name| String::from_utf8(name).expect("a name"));
@@ -175,4 +188,20 @@ pub(crate) fn tick(commits: impl IntoIterator<Item = Commit>) -> Tick {
 /// A row of the lane that applications write.
 pub(crate) fn row(body: &str) -> OutboxRow {
     OutboxRow { id: OutboxId::now(), lane: Lane::application(), body: body.to_owned().into() }
+}
+
+/// A message that was set aside.
+pub(crate) fn dead_letter(offset: u64) -> DeadLetter {
+    DeadLetter {
+        id: MessageId::now(),
+        topic: Topic::new("orders.commands"),
+        partition: 1,
+        offset,
+        timestamp: Timestamp::from_micros(1_767_225_600_123_456),
+        key: "key".into(),
+        value: "value".into(),
+        headers: vec![("one".to_owned(), "1".into()), ("two".to_owned(), "2".into())],
+        reason: "undecodable".to_owned(),
+        detail: "a test put it here".to_owned(),
+    }
 }

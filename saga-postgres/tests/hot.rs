@@ -1,0 +1,130 @@
+//! What a commit costs: HOT updates, one statement.
+
+mod support;
+
+use std::time::Duration;
+
+use saga_core::machine::Status;
+use saga_core::store::{Commit, OutboxRow, Tick, WakeAt};
+use saga_core::{OutboxId, SagaId, SagaStore};
+use saga_postgres::{PostgresStore, SchemaName};
+use sqlx::PgPool;
+use support::{Fresh, database, fresh, next, proxy, row, start, tick};
+use tokio::time::Instant;
+
+const SAGAS: u32 = 200;
+const STEPS: u32 = 4;
+
+#[tokio::test]
+async fn steps_that_keep_the_wake_time_are_hot() {
+    let fresh = fresh().await;
+    let (pool, store) = one_connection(&fresh).await;
+    let sagas: Vec<_> = (0..SAGAS).map(|_| SagaId::now()).collect();
+    store.commit(tick(sagas.iter().map(|&saga| start(saga)))).await.expect("start");
+    for version in 1..=STEPS {
+        let steps = sagas.iter().map(|&saga| {
+            let state = format!("{version}").repeat(200).into();
+            // From running to compensating and back: the status is in no index.
+            let status = [Status::Running, Status::Compensating][usize::from(version % 2 == 0)];
+            Commit { status, state, ..next(saga, version.into()) }
+        });
+        store.commit(tick(steps)).await.expect("step");
+    }
+    let expected = i64::from(SAGAS * STEPS);
+    let (updates, hot) = updates(&fresh, &pool, expected).await;
+    assert_eq!(updates, expected);
+    assert!(hot * 100 >= updates * 99, "only {hot} of {updates} updates were HOT");
+
+    let ends = sagas.iter().map(|&saga| {
+        let end = next(saga, (STEPS + 1).into());
+        Commit { status: Status::Completed, wake_at: WakeAt::Never, ..end }
+    });
+    store.commit(tick(ends)).await.expect("end");
+    let in_index = "select count(*) from {schema}.saga where wake_at < 'infinity'";
+    let waiting: i64 =
+        sqlx::query_scalar(fresh.sql(in_index)).fetch_one(&pool).await.expect("count");
+    assert_eq!(waiting, 0, "what has ended leaves the index of wake times");
+}
+
+/// A connection reports its own statistics before it answers, once they are a second old.
+async fn updates(fresh: &Fresh, pool: &PgPool, expected: i64) -> (i64, i64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let statistics = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables \
+                      where schemaname = '{schema}' and relname = 'saga'";
+    loop {
+        let counts = sqlx::query_as(fresh.sql(statistics)).fetch_one(pool).await;
+        let (updates, hot) = counts.expect("statistics");
+        if updates >= expected {
+            return (updates, hot);
+        }
+        assert!(Instant::now() < deadline, "{updates} of {expected} updates after 20 s");
+    }
+}
+
+async fn one_connection(fresh: &Fresh) -> (PgPool, PostgresStore) {
+    let options = sqlx::postgres::PgPoolOptions::new().max_connections(1);
+    let pool = options.connect_with(database().await).await.expect("connect");
+    let schema = SchemaName::parse(&fresh.schema).expect("a name");
+    (pool.clone(), PostgresStore::new(pool).schema(schema))
+}
+
+/// One statement outside of a transaction is one round trip and one commit.
+#[tokio::test]
+async fn a_tick_is_one_statement() {
+    let fresh = fresh().await;
+    let (proxy, url) = proxy().await;
+    let schema = SchemaName::parse(&fresh.schema).expect("a name");
+    let store = PostgresStore::connect(&url).await.expect("connect").schema(schema);
+    store.check().await.expect("check");
+    let before = proxy.statements();
+    let sagas: Vec<_> = (0..64).map(|_| SagaId::now()).collect();
+    let mut sent: Vec<OutboxId> = Vec::new();
+    for version in 0..3 {
+        let commit = |&saga: &SagaId| if version == 0 { start(saga) } else { next(saga, version) };
+        let outbox: Vec<OutboxRow> = vec![row("first"), row("second")];
+        let appended = outbox.iter().map(|row| row.id).collect();
+        let whole = Tick { outbox, sent, ..tick(sagas.iter().map(commit)) };
+        store.commit(whole).await.expect("commit");
+        sent = appended;
+    }
+    assert_eq!(proxy.statements() - before, 3, "three ticks must be three statements");
+    assert_eq!(fresh.count("saga_history").await, 3 * 64);
+    assert_eq!(fresh.count("outbox").await, 2);
+    let due = store.due(Duration::ZERO, 1).await.expect("due");
+    assert!(due.sagas.is_empty());
+    assert_eq!(proxy.statements() - before, 4, "and a look at the timers is one");
+}
+
+/// A plan that was made while the tables were small must not read them whole when they are large.
+#[tokio::test]
+async fn plans_of_small_tables_do_not_scan_large_ones() {
+    let fresh = fresh().await;
+    let (pool, store) = one_connection(&fresh).await;
+    let first = SagaId::now();
+    store.commit(tick([start(first)])).await.expect("start");
+    for version in 1..8 {
+        store.commit(tick([next(first, version)])).await.expect("step");
+        store.load(&[first]).await.expect("load");
+    }
+    for _ in 0..20 {
+        let sagas = (0..500).map(|_| start(SagaId::now()));
+        store.commit(tick(sagas)).await.expect("start");
+    }
+    for version in 8..40 {
+        store.commit(tick([next(first, version)])).await.expect("step");
+        store.load(&[first]).await.expect("load");
+        store.due(Duration::ZERO, 10).await.expect("due");
+    }
+    let statistics = "select seq_tup_read, idx_scan from pg_stat_user_tables \
+                      where schemaname = '{schema}' and relname = 'saga'";
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (scanned, found): (i64, i64) =
+            sqlx::query_as(fresh.sql(statistics)).fetch_one(&pool).await.expect("statistics");
+        assert_eq!(scanned, 0, "the table was read whole");
+        if found >= 32 * 3 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{found} index scans after 20 s");
+    }
+}
