@@ -139,8 +139,8 @@ fn payments_messages_keep_their_format() {
 #[test]
 fn inventory_messages_keep_their_format() {
     use generated::inventory::{
-        InventoryRejected, InventoryReleased, InventoryReserved, Item, ReleaseInventory,
-        ReserveInventory,
+        InventoryRejected, InventoryReleased, InventoryReserved, InventorySold, Item,
+        ReleaseInventory, ReserveInventory, SellInventory,
     };
 
     let order_id = || String::from("o-1");
@@ -157,6 +157,8 @@ fn inventory_messages_keep_their_format() {
     keeps_its_format("InventoryReserved.v1", &InventoryReserved { order_id: order_id() });
     keeps_its_format("InventoryRejected.v1", &rejected);
     keeps_its_format("InventoryReleased.v1", &InventoryReleased { order_id: order_id() });
+    keeps_its_format("SellInventory.v1", &SellInventory { order_id: order_id() });
+    keeps_its_format("InventorySold.v1", &InventorySold { order_id: order_id() });
 }
 
 /// The fixture decodes to `expected`, and `expected` encodes to the fixture.

@@ -52,3 +52,18 @@ pub struct Item {
     #[prost(uint32, tag = "2")]
     pub quantity: u32,
 }
+/// The orchestrator tells the inventory service that an order is paid for: what is reserved for it is
+/// sold. The service answers with `InventorySold`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SellInventory {
+    /// The order whose goods are sold.
+    #[prost(string, tag = "1")]
+    pub order_id: ::prost::alloc::string::String,
+}
+/// The inventory service says that an order's goods are sold.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InventorySold {
+    /// The order that they are sold to.
+    #[prost(string, tag = "1")]
+    pub order_id: ::prost::alloc::string::String,
+}

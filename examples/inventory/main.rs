@@ -1,0 +1,24 @@
+//! The inventory service as a program of its own, on Kafka and PostgreSQL.
+
+use std::process::ExitCode;
+
+use examples::inventory;
+use examples::shared::config::Config;
+use examples::shared::contract::INVENTORY;
+use examples::shared::start_up;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    start_up::log("info");
+    start_up::exit(INVENTORY, run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
+    let config = Config::read(8003)?;
+    let address = config.address;
+    let backends = config.backends(&INVENTORY)?;
+    let listener = start_up::listen(address).await?;
+    let stop = start_up::stop_on_signal()?;
+    let database = inventory::open(&backends.database_url).await?;
+    inventory::start(database, backends.transport()?)?.serve(listener, stop).await
+}

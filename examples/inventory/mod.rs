@@ -1,0 +1,65 @@
+//! The inventory service: keeps the stock, and reserves it for orders.
+
+mod db;
+mod handlers;
+mod seed;
+
+use saga_core::store::Transactional as _;
+use saga_core::{MemoryStore, Participant, Transport};
+use saga_postgres::PostgresStore;
+
+use crate::shared::contract::{INVENTORY, ReleaseInventory, ReserveInventory, SellInventory};
+use crate::shared::database::{self, Database};
+use crate::shared::service::{Service, Worker};
+
+pub use db::{Stock, StockRepository};
+pub use handlers::Inventory;
+
+const MIGRATIONS: &[(&str, &str)] =
+    &[("stock and reservations", include_str!("migrations/0001_stock.sql"))];
+
+/// Starts the service. Whether it works in memory or not, it does not know.
+///
+/// # Errors
+///
+/// If two handlers claim one command.
+pub fn start<D>(database: D, transport: impl Transport) -> anyhow::Result<Service>
+where
+    D: Database<Connection: StockRepository>,
+{
+    let participant = Participant::builder(INVENTORY)
+        .handle::<ReserveInventory>(Inventory)
+        .handle::<ReleaseInventory>(Inventory)
+        .handle::<SellInventory>(Inventory)
+        .build()?
+        .start(database.clone(), transport);
+    Ok(Service::new(INVENTORY, database).worker(Worker::Participant(participant)))
+}
+
+/// Makes a database in memory, with the seed data in it.
+///
+/// # Errors
+///
+/// If the seed data does not fit together.
+pub async fn in_memory() -> anyhow::Result<MemoryStore<Stock>> {
+    let store = MemoryStore::with_state(Stock::default());
+    let mut transaction = store.begin().await?;
+    seed::load(MemoryStore::connection(&mut transaction)).await?;
+    transaction.commit().await?;
+    Ok(store)
+}
+
+/// Opens a database; on a first start, creates the tables and loads the seed data.
+///
+/// # Errors
+///
+/// One line that says what to do.
+pub async fn open(url: &str) -> anyhow::Result<PostgresStore> {
+    let store = database::connect(url).await?;
+    let mut transaction = store.begin().await?;
+    if database::create_tables(&mut transaction, MIGRATIONS).await? {
+        seed::load(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(store)
+}

@@ -1,0 +1,24 @@
+//! The orchestrator as a program of its own, on Kafka and PostgreSQL.
+
+use std::process::ExitCode;
+
+use examples::orchestrator;
+use examples::shared::config::Config;
+use examples::shared::contract::ORCHESTRATOR;
+use examples::shared::{database, start_up};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    start_up::log("info");
+    start_up::exit(ORCHESTRATOR, run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
+    let config = Config::read(8004)?;
+    let address = config.address;
+    let backends = config.backends(&ORCHESTRATOR)?;
+    let listener = start_up::listen(address).await?;
+    let stop = start_up::stop_on_signal()?;
+    let database = database::connect(&backends.database_url).await?;
+    orchestrator::start(database, backends.transport()?)?.serve(listener, stop).await
+}

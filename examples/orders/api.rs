@@ -1,0 +1,104 @@
+//! The HTTP interface: place an order, look at an order.
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use saga_core::RelayWaker;
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::place::{Placed, place};
+use super::{Order, OrderRepository, request};
+use crate::shared::database::Database;
+use crate::shared::http::{Client, Problem};
+
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// What the interface works with.
+#[derive(Debug, Clone)]
+pub struct Api<D> {
+    database: D,
+    outbox: RelayWaker,
+    orchestrator: Client,
+}
+
+impl<D: Database<Connection: OrderRepository>> Api<D> {
+    /// Makes the interface on a database; `orchestrator` is asked for the timelines of orders.
+    #[must_use]
+    pub const fn new(database: D, outbox: RelayWaker, orchestrator: Client) -> Self {
+        Self { database, outbox, orchestrator }
+    }
+
+    /// Returns the routes.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/orders", post(place_order::<D>))
+            .route("/orders/{order_id}", get(show_order::<D>))
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(self)
+    }
+
+    /// Asks the orchestrator for an order's saga; without an answer the order is shown without it.
+    async fn saga(&self, order_id: &str) -> Option<Value> {
+        match self.orchestrator.get(&format!("/sagas/{order_id}")).await {
+            Ok((StatusCode::OK, saga)) => Some(saga),
+            // The fact that the order exists is still on its way.
+            Ok((StatusCode::NOT_FOUND, _)) => None,
+            Ok((status, _)) => {
+                warn!(%status, order_id, "the orchestrator does not show the saga");
+                None
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(error, order_id, "the orchestrator cannot be asked for the saga");
+                None
+            }
+        }
+    }
+}
+
+/// `POST /orders`: 202 with the order, also if the same was sent before.
+async fn place_order<D: Database<Connection: OrderRepository>>(
+    State(api): State<Api<D>>,
+    body: Bytes,
+) -> Result<impl IntoResponse, Problem> {
+    let order = request::read(&body)?;
+    match place(&api.database, &order).await? {
+        Placed::Now => {
+            info!(order_id = order.order_id, "order accepted");
+            api.outbox.wake();
+        }
+        Placed::Before => {}
+        Placed::Taken => {
+            let id = &order.order_id;
+            return Err(Problem::conflict(format!("another order has the id {id}")));
+        }
+    }
+    let location = [(header::LOCATION, format!("/orders/{}", order.order_id))];
+    Ok((StatusCode::ACCEPTED, location, Json(order.as_placed())))
+}
+
+/// `GET /orders/{order_id}`: the order, what became of it, and its saga with the timeline.
+async fn show_order<D: Database<Connection: OrderRepository>>(
+    State(api): State<Api<D>>,
+    Path(order_id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let order = find(&api.database, &order_id).await?;
+    let order = order.ok_or_else(|| Problem::not_found(format!("there is no order {order_id}")))?;
+    let mut shown = order.as_placed();
+    shown["status"] = json!(order.status.as_str());
+    shown["reason"] = json!(order.reason);
+    shown["saga"] = json!(api.saga(&order.order_id).await);
+    Ok(Json(shown))
+}
+
+async fn find<D: Database<Connection: OrderRepository>>(
+    database: &D,
+    order_id: &str,
+) -> anyhow::Result<Option<Order>> {
+    let mut transaction = database.begin().await?;
+    D::connection(&mut transaction).find(order_id).await
+}

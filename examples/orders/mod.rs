@@ -1,0 +1,68 @@
+//! The orders service: takes orders over HTTP, and learns from the saga what became of them.
+
+mod api;
+mod db;
+mod handlers;
+mod order;
+mod place;
+mod request;
+pub mod story;
+pub mod together;
+
+use saga_core::store::Transactional as _;
+use saga_core::{Participant, Relay, Transport};
+use saga_postgres::PostgresStore;
+
+use crate::shared::contract::{ConfirmOrder, ORDERS, RejectOrder};
+use crate::shared::database::{self, Database};
+use crate::shared::http::Client;
+use crate::shared::service::{Service, Worker};
+
+pub use api::Api;
+pub use db::{OrderRepository, OrderTable};
+pub use handlers::Orders;
+pub use order::{Item, Order, Status};
+
+const MIGRATIONS: &[(&str, &str)] = &[("orders", include_str!("migrations/0001_orders.sql"))];
+
+/// Starts the service. Whether it works in memory or not, it does not know.
+///
+/// `orchestrator` is asked for the timelines of orders.
+///
+/// # Errors
+///
+/// If two handlers claim one command.
+pub fn start<D>(
+    database: D,
+    transport: impl Transport + Clone,
+    orchestrator: Client,
+) -> anyhow::Result<Service>
+where
+    D: Database<Connection: OrderRepository>,
+{
+    let participant = Participant::builder(ORDERS)
+        .handle::<ConfirmOrder>(Orders)
+        .handle::<RejectOrder>(Orders)
+        .build()?
+        .start(database.clone(), transport.clone());
+    // What the API writes goes through the same outbox, but nobody's tick publishes it.
+    let relay = Relay::start(database.clone(), transport);
+    let api = Api::new(database.clone(), relay.waker(), orchestrator);
+    Ok(Service::new(ORDERS, database)
+        .routes(api.router())
+        .worker(Worker::Participant(participant))
+        .worker(Worker::Relay(relay)))
+}
+
+/// Opens a database; on a first start, creates the tables.
+///
+/// # Errors
+///
+/// One line that says what to do.
+pub async fn open(url: &str) -> anyhow::Result<PostgresStore> {
+    let store = database::connect(url).await?;
+    let mut transaction = store.begin().await?;
+    database::create_tables(&mut transaction, MIGRATIONS).await?;
+    transaction.commit().await?;
+    Ok(store)
+}

@@ -1,0 +1,101 @@
+//! An order, as the orders service knows it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::shared::contract::OrderCreated;
+use crate::shared::messages;
+use crate::shared::money::Money;
+
+/// What a customer ordered, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The order, named by the customer's program.
+    pub order_id: String,
+    /// The customer.
+    pub user_id: String,
+    /// The total.
+    pub amount: Money,
+    /// What is ordered; empty if the order names no goods.
+    pub items: Vec<Item>,
+    /// What became of it.
+    pub status: Status,
+    /// Why it was rejected, if it was: a code such as `card-declined`.
+    pub reason: Option<String>,
+}
+
+/// Some pieces of one article.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The article.
+    pub sku: String,
+    /// How many pieces.
+    pub quantity: u32,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Its saga is on its way.
+    Pending,
+    /// It is paid for, and its goods are the customer's.
+    Confirmed,
+    /// Nothing is paid and nothing is reserved.
+    Rejected,
+}
+
+impl Status {
+    /// Returns the word that is stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Pending, Self::Confirmed, Self::Rejected]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+}
+
+impl Order {
+    /// Returns true if the customer asked for the same thing both times.
+    #[must_use]
+    pub fn is_same_request(&self, other: &Self) -> bool {
+        let request =
+            |order: &Self| (order.user_id.clone(), order.amount.clone(), order.items.clone());
+        self.order_id == other.order_id && request(self) == request(other)
+    }
+
+    /// Returns what the customer asked for: the same whenever they ask again.
+    #[must_use]
+    pub fn as_placed(&self) -> Value {
+        json!({
+            "order_id": self.order_id,
+            "user_id": self.user_id,
+            // A JSON number with the digits as they are; a float might have others.
+            "amount": self.amount.to_string().parse::<serde_json::Number>().ok(),
+            "currency": self.amount.currency,
+            "items": self.items,
+        })
+    }
+
+    /// Returns the fact that the order exists.
+    #[must_use]
+    pub fn created(&self) -> OrderCreated {
+        let item =
+            |item: &Item| messages::orders::Item { sku: item.sku.clone(), quantity: item.quantity };
+        OrderCreated {
+            order_id: self.order_id.clone(),
+            user_id: self.user_id.clone(),
+            amount: self.amount.as_float(),
+            amount_minor: self.amount.minor,
+            currency: self.amount.currency.clone(),
+            items: self.items.iter().map(item).collect(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! All four services in one process, in memory: the same code, other backends.
+
+use anyhow::Context as _;
+use saga_core::{MemoryStore, MemoryTransport};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::OrderTable;
+use crate::shared::http::Client;
+use crate::shared::start_up;
+use crate::{inventory, orchestrator, orders, payments};
+
+/// The four services, ready to be served.
+#[derive(Debug)]
+pub struct Together {
+    listeners: [TcpListener; 4],
+}
+
+impl Together {
+    /// Takes the four ports: `port` for orders and the next three for the others, or four free ones if it is 0.
+    ///
+    /// # Errors
+    ///
+    /// One line that says what to do if another program has one of them.
+    pub async fn listen(address: std::net::SocketAddr) -> anyhow::Result<Self> {
+        let next = |n: u16| match address.port() {
+            0 => Ok(address),
+            port => {
+                let port =
+                    port.checked_add(n).context("four ports are needed; choose a lower one")?;
+                anyhow::Ok((address.ip(), port).into())
+            }
+        };
+        let listeners = [
+            start_up::listen(next(0)?).await?,
+            start_up::listen(next(1)?).await?,
+            start_up::listen(next(2)?).await?,
+            start_up::listen(next(3)?).await?,
+        ];
+        Ok(Self { listeners })
+    }
+
+    /// Returns the URLs of orders, payments, inventory and the orchestrator.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say which ports it gave.
+    pub fn urls(&self) -> anyhow::Result<[String; 4]> {
+        let [orders, payments, inventory, orchestrator] = &self.listeners;
+        let url = |listener: &TcpListener| anyhow::Ok(format!("http://{}", listener.local_addr()?));
+        Ok([url(orders)?, url(payments)?, url(inventory)?, url(orchestrator)?])
+    }
+
+    /// Runs the four until `stop` is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// What made one of them stop by itself; the others are stopped with it.
+    pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let [_, _, _, orchestrator_url] = self.urls()?;
+        let sagas = Client::new(&orchestrator_url).map_err(anyhow::Error::msg)?;
+        // One transport for all, as one Kafka would be; a database for each.
+        let transport = MemoryTransport::new();
+        let order_table = MemoryStore::with_state(OrderTable::default());
+        let services = [
+            orders::start(order_table, transport.clone(), sagas)?,
+            payments::start(payments::in_memory().await?, transport.clone())?,
+            inventory::start(inventory::in_memory().await?, transport.clone())?,
+            orchestrator::start(MemoryStore::new(), transport)?,
+        ];
+        let mut running = JoinSet::new();
+        for (service, listener) in services.into_iter().zip(self.listeners) {
+            running.spawn(service.serve(listener, stop.clone()));
+        }
+        let mut result = Ok(());
+        while let Some(ended) = running.join_next().await {
+            result = result.and(ended.map_err(anyhow::Error::from).flatten());
+            stop.cancel();
+        }
+        result
+    }
+}

@@ -1,0 +1,24 @@
+//! The payments service as a program of its own, on Kafka and PostgreSQL.
+
+use std::process::ExitCode;
+
+use examples::payments;
+use examples::shared::config::Config;
+use examples::shared::contract::PAYMENTS;
+use examples::shared::start_up;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    start_up::log("info");
+    start_up::exit(PAYMENTS, run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
+    let config = Config::read(8002)?;
+    let address = config.address;
+    let backends = config.backends(&PAYMENTS)?;
+    let listener = start_up::listen(address).await?;
+    let stop = start_up::stop_on_signal()?;
+    let database = payments::open(&backends.database_url).await?;
+    payments::start(database, backends.transport()?)?.serve(listener, stop).await
+}

@@ -1,0 +1,65 @@
+//! The payments service: keeps accounts with double entry, and holds and takes money for orders.
+
+mod db;
+mod handlers;
+mod seed;
+
+use saga_core::store::Transactional as _;
+use saga_core::{MemoryStore, Participant, Transport};
+use saga_postgres::PostgresStore;
+
+use crate::shared::contract::{AuthorizePayment, CapturePayment, PAYMENTS, VoidPayment};
+use crate::shared::database::{self, Database};
+use crate::shared::service::{Service, Worker};
+
+pub use db::{Account, AccountRepository, Books, Hold, Standing};
+pub use handlers::Payments;
+
+const MIGRATIONS: &[(&str, &str)] =
+    &[("accounts, ledger and payments", include_str!("migrations/0001_payments.sql"))];
+
+/// Starts the service. Whether it works in memory or not, it does not know.
+///
+/// # Errors
+///
+/// If two handlers claim one command.
+pub fn start<D>(database: D, transport: impl Transport) -> anyhow::Result<Service>
+where
+    D: Database<Connection: AccountRepository>,
+{
+    let participant = Participant::builder(PAYMENTS)
+        .handle::<AuthorizePayment>(Payments)
+        .handle::<CapturePayment>(Payments)
+        .handle::<VoidPayment>(Payments)
+        .build()?
+        .start(database.clone(), transport);
+    Ok(Service::new(PAYMENTS, database).worker(Worker::Participant(participant)))
+}
+
+/// Makes a database in memory, with the seed data in it.
+///
+/// # Errors
+///
+/// If the seed data does not fit together.
+pub async fn in_memory() -> anyhow::Result<MemoryStore<Books>> {
+    let store = MemoryStore::with_state(Books::default());
+    let mut transaction = store.begin().await?;
+    seed::load(MemoryStore::connection(&mut transaction)).await?;
+    transaction.commit().await?;
+    Ok(store)
+}
+
+/// Opens a database; on a first start, creates the tables and loads the seed data.
+///
+/// # Errors
+///
+/// One line that says what to do.
+pub async fn open(url: &str) -> anyhow::Result<PostgresStore> {
+    let store = database::connect(url).await?;
+    let mut transaction = store.begin().await?;
+    if database::create_tables(&mut transaction, MIGRATIONS).await? {
+        seed::load(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(store)
+}

@@ -1,0 +1,100 @@
+//! A client for the services' own interfaces: one request on one connection, JSON both ways.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::uri::{Authority, Scheme};
+use axum::http::{Method, Request, StatusCode, Uri, header};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// Most bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Asks one service. An answer that takes longer than 2 s is no answer.
+#[derive(Debug, Clone)]
+pub struct Client {
+    authority: Authority,
+}
+
+/// A request that was not answered; whether it took effect is unknown.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer from {authority}")]
+pub struct NoAnswer {
+    authority: Authority,
+    source: saga_core::BoxError,
+}
+
+impl Client {
+    /// Makes a client for a service, from a URL such as `http://127.0.0.1:8004`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the URL.
+    pub fn new(url: &str) -> Result<Self, &'static str> {
+        let uri: Uri = url.parse().map_err(|_| "it is no URL")?;
+        let parts = uri.into_parts();
+        match (parts.scheme, parts.authority) {
+            (Some(scheme), Some(authority)) if scheme == Scheme::HTTP => Ok(Self { authority }),
+            _ => Err("it must look like http://host:port"),
+        }
+    }
+
+    /// Asks for a resource.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`].
+    pub async fn get(&self, path: &str) -> Result<(StatusCode, Value), NoAnswer> {
+        self.send(Method::GET, path, Body::empty()).await
+    }
+
+    /// Sends a body, most often JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`].
+    pub async fn post(
+        &self,
+        path: &str,
+        body: impl ToString + Send,
+    ) -> Result<(StatusCode, Value), NoAnswer> {
+        self.send(Method::POST, path, Body::from(body.to_string())).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<(StatusCode, Value), NoAnswer> {
+        let answer = tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await;
+        let answer = answer.map_err(Into::into).flatten();
+        answer.map_err(|source| NoAnswer { authority: self.authority.clone(), source })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<(StatusCode, Value), saga_core::BoxError> {
+        let port = self.authority.port_u16().unwrap_or(80);
+        let stream = TcpStream::connect((self.authority.host(), port)).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends when the sender is dropped.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.authority.as_str())
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)?;
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = axum::body::to_bytes(Body::new(body), ANSWER_BYTES_MAX).await?;
+        Ok((head.status, serde_json::from_slice(&body)?))
+    }
+}
