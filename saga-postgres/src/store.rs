@@ -71,7 +71,9 @@ impl PostgresStore {
 
     /// Uses a pool of the application.
     ///
-    /// Switch `test_before_acquire` off in its options: each call would be two round trips with it.
+    /// Switch `test_before_acquire` off in its options: each call would be two round trips with it. Only
+    /// [`connect`](Self::connect) makes a pool that replaces connections which do not answer; in this one
+    /// they stay until the operating system gives them up.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         let schema = SchemaName::default();

@@ -203,14 +203,18 @@ async fn a_network_that_swallows_everything_does_not_use_up_the_pool() {
     let schema = SchemaName::parse(&fresh.schema).expect("a name");
     let store = PostgresStore::connect(&url).await.expect("connect").schema(schema);
     let store = store.timeout(Duration::from_millis(200));
-    for _ in 0..2 {
+    for _ in 0..3 {
         open_some(&store).await;
         proxy.swallow();
         let saga = SagaId::now();
         let began = Instant::now();
         let calls = at_once(MORE_THAN_THE_POOL, || {
             let store = store.clone();
-            async move { store.load(&[saga]).await }
+            async move {
+                let transaction = store.begin().await?;
+                store.commit_with(transaction, Tick::default()).await?;
+                store.load(&[saga]).await
+            }
         });
         let calls = calls.await;
         assert!(began.elapsed() < Duration::from_secs(20), "took {:?}", began.elapsed());

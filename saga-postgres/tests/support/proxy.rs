@@ -51,19 +51,19 @@ async fn carry(
     mut generation: watch::Receiver<u64>,
 ) {
     let server = TcpStream::connect(server).await.expect("the server is there");
-    let ((from_client, to_client), (from_server, to_server)) =
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
     generation.mark_unchanged();
     tokio::select! {
-        () = requests(from_client, to_server, statements) => {}
-        () = answers(from_server, to_client) => {}
+        () = requests(&mut from_client, &mut to_server, statements) => {}
+        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
         // Neither closed nor carried: the sockets are held until the test ends.
         _ = generation.changed() => std::future::pending().await,
     }
 }
 
 /// Passes messages of the client on, and counts those that execute something.
-async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, statements: Arc<AtomicU64>) {
+async fn requests(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, statements: Arc<AtomicU64>) {
     // The first message has no type.
     let mut kind = None;
     loop {
@@ -84,8 +84,4 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, statements: A
         let Ok(next) = from.read_u8().await else { return };
         kind = Some(next);
     }
-}
-
-async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
-    let _ = tokio::io::copy(&mut from, &mut to).await;
 }
