@@ -1,6 +1,6 @@
 //! What the consumer calls back: partitions come and go, offsets were stored or not.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -22,11 +22,36 @@ const OFFSETS_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Context {
     shared: Arc<Shared>,
     log: Log,
+    /// The partitions that are paused; none of them is given back like that.
+    paused: Mutex<Option<TopicPartitionList>>,
 }
 
 impl Context {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, log: Log::default() }
+        Self { shared, log: Log::default(), paused: Mutex::default() }
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused().is_some()
+    }
+
+    pub(super) fn pause(&self, consumer: &BaseConsumer<Self>) {
+        match consumer.assignment().and_then(|held| consumer.pause(&held).map(|()| held)) {
+            Ok(held) => *self.paused() = Some(held),
+            Err(error) => self.log.error(&error, "partitions cannot be paused"),
+        }
+    }
+
+    pub(super) fn resume(&self, consumer: &BaseConsumer<Self>) {
+        let Some(held) = self.paused().take() else { return };
+        if let Err(error) = consumer.resume(&held) {
+            self.log.error(&error, "partitions cannot be resumed");
+            *self.paused() = Some(held);
+        }
+    }
+
+    fn paused(&self) -> MutexGuard<'_, Option<TopicPartitionList>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds out where the partitions go on; none, if they are lost again meanwhile.
@@ -69,6 +94,8 @@ impl Context {
         if !is_lost {
             store(consumer, &moved, CommitMode::Sync);
         }
+        // The client would keep a partition paused that comes back.
+        self.resume(consumer);
         if let Err(error) = consumer.unassign() {
             warn!(%error, "partitions cannot be given back");
         }

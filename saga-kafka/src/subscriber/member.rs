@@ -90,13 +90,12 @@ impl Member {
     fn consume(&self, consumer: &BaseConsumer<Context>) -> End {
         let mut deliveries = Vec::with_capacity(HAND_OVER);
         let mut stored_at = Instant::now();
-        let mut paused = false;
         while !self.shared.is_closing() {
             if stored_at.elapsed() >= STORE_INTERVAL {
                 store(consumer, &self.shared.take_moved(), CommitMode::Async);
                 stored_at = Instant::now();
             }
-            self.regulate(consumer, &mut paused);
+            self.regulate(consumer);
             let mut timeout = POLL;
             while let Some(polled) = consumer.poll(timeout) {
                 match polled {
@@ -124,21 +123,14 @@ impl Member {
     }
 
     /// Keeps what waits to be received bounded, without ever leaving the broker alone for long.
-    fn regulate(&self, consumer: &BaseConsumer<Context>, paused: &mut bool) {
-        if *paused {
+    fn regulate(&self, consumer: &BaseConsumer<Context>) {
+        let context = consumer.context();
+        if context.is_paused() {
             if self.shared.is_drained() {
-                *paused = false;
-                let resumed = consumer.assignment().and_then(|held| consumer.resume(&held));
-                if let Err(error) = resumed {
-                    warn!(%error, "partitions cannot be resumed");
-                    *paused = true;
-                }
-            } else {
-                // Partitions that were assigned meanwhile are not paused yet.
-                *paused = pause(consumer);
+                context.resume(consumer);
             }
         } else if self.shared.is_full() && self.shared.await_room(STANDSTILL) {
-            *paused = pause(consumer);
+            context.pause(consumer);
         }
     }
 
@@ -221,12 +213,6 @@ impl Member {
         let source = "offsets were not stored".into();
         Err(TransportError::Unavailable { operation: "leaving the group", source })
     }
-}
-
-fn pause(consumer: &BaseConsumer<Context>) -> bool {
-    let held = consumer.assignment();
-    let is_paused = held.and_then(|held| consumer.pause(&held));
-    is_paused.inspect_err(|error| warn!(%error, "partitions cannot be paused")).is_ok()
 }
 
 fn is_out_of_range(consumer: &BaseConsumer<Context>, partition: &Partition, next: u64) -> bool {

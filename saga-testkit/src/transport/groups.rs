@@ -93,6 +93,7 @@ pub async fn an_acknowledgement_of_a_lost_partition_is_ignored<T: Transport>(fix
     let taken = two.take(lost.len()).await;
     two.close().await;
     one.hold(everything.len()).await;
+    one.of_each(&lost.iter().map(partition_of).collect()).await;
     one.acknowledge(&lost);
     one.acknowledge(&taken); // These are the other member's.
     one.close().await;

@@ -79,11 +79,11 @@ pub async fn a_dropped_receive_loses_nothing<T: Transport>(fixture: Fixture<T>) 
     for number in 0..RECORDS {
         let receipt = publisher.publish(vec![record(&topic, 0, number.to_string())]);
         fixture.settled(receipt).await.expect("the record must be appended");
-        for _ in 0..3 {
+        for patience in 0..3 {
             tokio::select! {
                 biased;
                 deliveries = reader.receive() => received.extend(deliveries),
-                () = yield_now() => {}
+                () = yields(patience) => {}
             }
         }
     }
@@ -92,4 +92,10 @@ pub async fn a_dropped_receive_loses_nothing<T: Transport>(fixture: Fixture<T>) 
     let sent: Vec<_> = (0..RECORDS).map(|number| number.to_string()).collect();
     assert_eq!(texts(&received), sent, "every record must arrive, once and in order");
     assert_eq!(reader.held.len(), partitions as usize, "every partition must be assigned");
+}
+
+async fn yields(times: usize) {
+    for _ in 0..times {
+        yield_now().await;
+    }
 }

@@ -172,6 +172,13 @@ impl<S: Subscriber> Reader<S> {
         self.until(&format!("{count} records"), |all| all.len() >= count).await
     }
 
+    /// Receives until each of these partitions has delivered something.
+    pub(super) async fn of_each(&mut self, partitions: &BTreeSet<Partition>) -> Vec<Delivery> {
+        let what = format!("a record of each of {partitions:?}");
+        let delivered = |all: &[Delivery]| all.iter().map(partition_of).collect::<BTreeSet<_>>();
+        self.until(&what, |all| delivered(all).is_superset(partitions)).await
+    }
+
     /// Receives until a marker of each of these partitions has come, and leaves the markers out.
     pub(super) async fn up_to_markers(&mut self, partitions: usize) -> Vec<Delivery> {
         let is_marker = |delivery: &&Delivery| delivery.value == MARKER;

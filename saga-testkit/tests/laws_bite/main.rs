@@ -3,6 +3,7 @@
 mod broken;
 mod inbox;
 mod store;
+mod transport;
 
 use std::any::Any;
 use std::fmt::Debug;

@@ -1,0 +1,231 @@
+//! What is refused, and brokers that go away and come back.
+
+mod broker;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use saga_core::transport::{Delivery, Received, Record, Subscription};
+use saga_core::{ParticipantName, Publisher, Subscriber, Topic, Transport, TransportError};
+use saga_kafka::{KafkaConfig, KafkaSubscriber, KafkaTransport};
+use tokio::time::timeout;
+
+const TOPIC: Topic = Topic::new("events");
+const GROUP: ParticipantName = ParticipantName::new("readers");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+/// A broker of the client library's own, which fails on demand.
+fn mock() -> (Cluster, KafkaConfig) {
+    let cluster = MockCluster::new(1).expect("a mock broker can be started");
+    cluster.create_topic(TOPIC.as_str(), 4, 1).expect("the mock broker makes topics");
+    let config = KafkaConfig::new(cluster.bootstrap_servers())
+        .session_timeout(Duration::from_secs(6))
+        // The mock broker does not check sequence numbers, as a real one does: what is in flight
+        // behind a refused batch would be appended.
+        .setting("max.in.flight.requests.per.connection", "1");
+    (cluster, config)
+}
+
+fn transport(config: KafkaConfig) -> KafkaTransport {
+    KafkaTransport::new(config).expect("the configuration is valid")
+}
+
+async fn join(transport: &KafkaTransport, topic: &Topic) -> KafkaSubscriber {
+    let subscription = Subscription { group: GROUP, topics: vec![topic.clone()] };
+    transport.subscriber(subscription).await.expect("a broker that is away is no error")
+}
+
+fn record(value: impl Into<Bytes>) -> Record {
+    let (key, value) = (Bytes::from_static(b"key"), value.into());
+    Record { topic: TOPIC, partition: Some(0), key, value, headers: Vec::new() }
+}
+
+async fn take(subscriber: &mut KafkaSubscriber, count: usize) -> Vec<Delivery> {
+    let mut all = Vec::new();
+    let taken = timeout(PATIENCE, async {
+        while all.len() < count {
+            if let Received::Deliveries(deliveries) =
+                subscriber.receive(100).await.expect("receives")
+            {
+                all.extend(deliveries);
+            }
+        }
+    });
+    taken.await.expect("the records arrive");
+    all
+}
+
+async fn settled<T>(receipt: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, receipt).await.expect("a receipt is settled")
+}
+
+fn is_failed(result: &Result<(), TransportError>) -> bool {
+    matches!(result, Err(TransportError::PublisherFailed { .. }))
+}
+
+#[tokio::test]
+async fn a_refused_batch_fails_the_publisher_and_nothing_overtakes_it() {
+    let (cluster, config) = mock();
+    let transport = transport(config);
+    let publisher = transport.publisher().await.expect("a publisher can be made");
+    settled(publisher.publish(vec![record("sound")])).await.expect("the publisher is sound");
+
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[refusal]);
+    let batch = |n: u32| (0..50).map(move |m| record(format!("{n}-{m}"))).collect();
+    let receipts: Vec<_> = (0..20).map(|n| publisher.publish(batch(n))).collect();
+    for (n, receipt) in receipts.into_iter().enumerate() {
+        let result = settled(receipt).await;
+        let is_refused =
+            matches!(&result, Err(TransportError::Refused { topic, .. }) if *topic == TOPIC);
+        // Batches that travelled with the refused one are refused with it.
+        assert!(is_refused || (n > 0 && is_failed(&result)), "batch {n}: {result:?}");
+    }
+    let later = settled(publisher.publish(vec![record("later")])).await;
+    assert!(is_failed(&later), "{later:?}");
+
+    let successor = transport.publisher().await.expect("a publisher can be made");
+    settled(successor.publish(vec![record("marker")])).await.expect("the successor is sound");
+    let mut subscriber = join(&transport, &TOPIC).await;
+    let values: Vec<_> = take(&mut subscriber, 2).await.into_iter().map(|d| d.value).collect();
+    assert_eq!(values, ["sound", "marker"], "nothing that was refused, or behind it, is appended");
+}
+
+#[tokio::test]
+async fn a_record_that_is_too_big_is_refused_and_what_came_before_it_is_not() {
+    let (_cluster, config) = mock();
+    let transport = transport(config);
+    let publisher = transport.publisher().await.expect("a publisher can be made");
+    let before = publisher.publish(vec![record("before")]);
+    let big = publisher.publish(vec![record("with it"), record(vec![0; 2 << 20])]);
+    let after = publisher.publish(vec![record("after")]);
+    settled(before).await.expect("what came before is appended");
+    let big = settled(big).await;
+    assert!(matches!(big, Err(TransportError::Refused { .. })), "{big:?}");
+    let after = settled(after).await;
+    assert!(is_failed(&after), "{after:?}");
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_exist_is_refused() {
+    let (_cluster, config) = mock();
+    let publisher = transport(config).publisher().await.expect("a publisher can be made");
+    let nowhere = Record { partition: Some(4), ..record("nowhere") };
+    let result = settled(publisher.publish(vec![nowhere])).await;
+    assert!(matches!(result, Err(TransportError::Refused { .. })), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_broker_that_comes_back_is_used_again() {
+    let (cluster, config) = mock();
+    cluster.broker_down(-1).expect("the mock broker stops");
+    let transport = transport(config);
+    let publisher = transport.publisher().await.expect("a broker that is away is no error");
+    let mut subscriber = join(&transport, &TOPIC).await;
+    let first = publisher.publish(vec![record("first")]);
+    let unknown = Topic::new("never-asked-for");
+    let size = settled(publisher.partitions(&unknown)).await;
+    assert!(matches!(size, Err(TransportError::Unavailable { .. })), "{size:?}");
+
+    cluster.broker_up(-1).expect("the mock broker starts");
+    settled(first).await.expect("what waited is appended");
+    assert_eq!(take(&mut subscriber, 1).await[0].value, "first");
+
+    cluster.broker_down(-1).expect("the mock broker stops");
+    let receipts: Vec<_> =
+        (0..100).map(|n| publisher.publish(vec![record(format!("{n}"))])).collect();
+    cluster.broker_up(-1).expect("the mock broker starts");
+    for receipt in receipts {
+        settled(receipt).await.expect("what waited is appended");
+    }
+    let values: Vec<_> = take(&mut subscriber, 100).await.into_iter().map(|d| d.value).collect();
+    let expected: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+    assert_eq!(values, expected, "in order, once");
+}
+
+#[tokio::test]
+async fn nothing_hangs_on_a_broker_that_stays_away() {
+    let (cluster, config) = mock();
+    let transport = transport(config);
+    let publisher = transport.publisher().await.expect("a publisher can be made");
+    settled(publisher.publish(vec![record("there")])).await.expect("the publisher is sound");
+    let mut subscriber = join(&transport, &TOPIC).await;
+    let deliveries = take(&mut subscriber, 1).await;
+    cluster.broker_down(-1).expect("the mock broker stops");
+
+    let outstanding: Vec<_> =
+        (0..1_000).map(|n| publisher.publish(vec![record(format!("{n}"))])).collect();
+    let started = Instant::now();
+    drop(publisher);
+    assert!(started.elapsed() < Duration::from_secs(1), "dropping must not wait");
+    for receipt in outstanding {
+        let result = settled(receipt).await;
+        assert!(is_failed(&result), "{result:?}");
+    }
+    subscriber.acknowledge(&[deliveries[0].position.clone()]);
+    let closed = timeout(PATIENCE, subscriber.close()).await.expect("closing is bounded");
+    assert!(matches!(closed, Err(TransportError::Unavailable { .. })), "{closed:?}");
+}
+
+#[tokio::test]
+async fn an_offset_that_is_out_of_range_is_an_error_and_not_skipped() {
+    let transport = broker::transport().await;
+    let topic = Topic::parse(broker::prefix("range")).expect("the prefix is a topic name");
+    transport.ensure_topics(std::slice::from_ref(&topic)).await.expect("topics are created");
+    let publisher = transport.publisher().await.expect("a publisher can be made");
+    let records = (0..10).map(|n| Record { topic: topic.clone(), ..record(format!("{n}")) });
+    settled(publisher.publish(records.collect())).await.expect("the records are appended");
+    let group = ParticipantName::parse(topic.as_str()).expect("the prefix is a group name");
+    let subscription = Subscription { group, topics: vec![topic.clone()] };
+    let join = || transport.subscriber(subscription.clone());
+
+    let mut first = join().await.expect("a member can join");
+    let deliveries = take(&mut first, 10).await;
+    first.acknowledge(&[deliveries[0].position.clone(), deliveries[1].position.clone()]);
+    first.close().await.expect("the member leaves");
+    delete_before(&topic, 5).await;
+
+    let mut second = join().await.expect("a member can join");
+    let error = timeout(PATIENCE, async {
+        loop {
+            match second.receive(10).await {
+                Ok(Received::Deliveries(deliveries)) => {
+                    panic!("records were skipped: {deliveries:?}")
+                }
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        }
+    });
+    let error = error.await.expect("in time");
+    let is_named = matches!(
+        &error,
+        TransportError::OffsetOutOfRange { topic: named, partition: 0 } if *named == topic
+    );
+    assert!(is_named, "{error:?}");
+
+    // A group without an offset starts at what is the beginning now.
+    let group = ParticipantName::parse(format!("{topic}-new")).expect("a group name");
+    let new = Subscription { group, ..subscription };
+    let mut new = transport.subscriber(new).await.expect("a member can join");
+    assert_eq!(take(&mut new, 5).await[0].value, "5");
+}
+
+async fn delete_before(topic: &Topic, offset: i64) {
+    let brokers = std::env::var("KAFKA_BROKERS").expect("the transport was made of it");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().expect("a client");
+    let mut before = TopicPartitionList::new();
+    before.add_partition_offset(topic.as_str(), 0, Offset::Offset(offset)).expect("an offset");
+    let deleted = admin.delete_records(&before, &AdminOptions::new()).await;
+    deleted.expect("records can be deleted");
+}
