@@ -23,6 +23,10 @@ impl Cache {
         self.young.remove(&saga).or_else(|| self.old.remove(&saga))
     }
 
+    pub(super) fn contains(&self, saga: SagaId) -> bool {
+        self.young.contains_key(&saga) || self.old.contains_key(&saga)
+    }
+
     pub(super) fn put(&mut self, mut work: Work) {
         if self.young.len() >= self.generation_max {
             self.old = std::mem::take(&mut self.young);

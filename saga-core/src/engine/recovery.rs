@@ -6,7 +6,6 @@ use tracing::{info, warn};
 
 use super::work::Work;
 use super::worker::Worker;
-use crate::machine::Status;
 use crate::store::{Lane, OutboxRow};
 use crate::{Error, SagaId};
 
@@ -18,6 +17,8 @@ const SCAN_EVERY: Duration = Duration::from_secs(5);
 const SCAN_MAX: usize = 1000;
 /// How long a saga of another engine may be overdue before this one looks after it.
 const GRACE: Duration = Duration::from_secs(5);
+/// Most sagas that are looked after at once.
+const WATCHED_MAX: usize = 1000;
 /// Most outbox rows that are read back at once.
 const ROWS_MAX: usize = 10_000;
 
@@ -47,8 +48,6 @@ impl Worker {
         let pause = if is_full { SCAN_EVERY / 10 } else { SCAN_EVERY };
         self.next_scan = due.now + pause;
         self.find_forgotten_rows().await;
-        let watched: Vec<_> = self.watchers.keys().copied().collect();
-        self.look_after(&watched).await;
         Ok(())
     }
 
@@ -107,6 +106,12 @@ impl Worker {
         numbers.iter().map(|&number| Lane::new(self.name.clone(), number)).collect()
     }
 
+    /// Looks after everybody who waits: their sagas may have ended in another engine.
+    pub(super) async fn look_after_all(&mut self) {
+        let watched: Vec<_> = self.watchers.keys().copied().take(WATCHED_MAX).collect();
+        self.look_after(&watched).await;
+    }
+
     /// Answers those who wait for sagas that have ended meanwhile, here or in another engine.
     pub(super) async fn look_after(&mut self, sagas: &[SagaId]) {
         if sagas.is_empty() {
@@ -120,7 +125,7 @@ impl Worker {
             }
         };
         for snapshot in snapshots {
-            if snapshot.status.is_final() || snapshot.status == Status::Parked {
+            if snapshot.status.is_at_rest() {
                 for watcher in self.watchers.remove(&snapshot.saga).unwrap_or_default() {
                     let _ = watcher.send(Ok(snapshot.status));
                 }

@@ -10,7 +10,7 @@ use super::request::{Accepted, Batch, Happening, Input, Start};
 use super::routing::envelope;
 use super::work::{Broken, Work};
 use super::worker::Worker;
-use crate::machine::{Event, OutgoingCommand, Progress, ReplyEvent, Status, Verdict};
+use crate::machine::{Event, OutgoingCommand, Progress, ReplyEvent, Verdict};
 use crate::message::Outcome;
 use crate::participant::Answer;
 use crate::store::erased::{CarriedOut, LocalCommand, LocalSetback};
@@ -412,12 +412,12 @@ impl Worker {
         work.committed();
         self.set_timer(&work);
         let status = work.status();
-        if status.is_final() || status == Status::Parked {
+        if status.is_at_rest() {
             for watcher in self.watchers.remove(&work.saga).unwrap_or_default() {
                 let _ = watcher.send(Ok(status));
             }
         }
-        if !status.is_final() {
+        if !status.is_at_rest() {
             self.cache.put(work);
         }
     }

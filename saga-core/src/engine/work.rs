@@ -99,9 +99,8 @@ impl Work {
                 }
             }
         };
-        let is_at_rest = snapshot.status.is_final() || snapshot.status == Status::Parked;
         let mut work = Self::foreign(snapshot);
-        if !is_at_rest {
+        if !snapshot.status.is_at_rest() {
             work.park("unknown-definition", problem, now);
         }
         work

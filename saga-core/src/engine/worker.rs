@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -34,6 +35,8 @@ pub(super) const OUTAGE_BACKOFF: Backoff =
     Backoff::exponential(Duration::from_millis(50), Duration::from_secs(2));
 /// How long a quiet engine waits before it deletes what it has sent.
 const TIDY_AFTER: Duration = Duration::from_millis(200);
+/// How often those who wait for a saga are told of its end in another engine.
+const LOOK_AFTER_EVERY: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for the broker.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -59,6 +62,9 @@ pub(super) struct Worker {
     /// The ids of those.
     pub(super) local_ids: HashSet<MessageId>,
     pub(super) watchers: HashMap<SagaId, Vec<oneshot::Sender<Result<Status, Error>>>>,
+    /// Sagas that somebody waits for and that do not run here, so that they may have ended.
+    pub(super) to_look_after: Vec<SagaId>,
+    next_look: Instant,
     /// How far the store's clock is ahead of ours, in microseconds.
     pub(super) clock_offset_us: i64,
     pub(super) next_scan: Timestamp,
@@ -111,6 +117,8 @@ impl Worker {
             local: VecDeque::new(),
             local_ids: HashSet::new(),
             watchers: HashMap::new(),
+            to_look_after: Vec::new(),
+            next_look: Instant::now(),
             clock_offset_us: 0,
             to_recover: Vec::new(),
         }
@@ -149,6 +157,8 @@ impl Worker {
         let batch = self.gather().await?;
         // Of partitions that were just assigned, before anything is done for them.
         self.recover_lanes().await?;
+        let watched = std::mem::take(&mut self.to_look_after);
+        self.look_after(&watched).await;
         if !batch.is_empty() || !self.local.is_empty() {
             let positions = self.tick(batch).await?;
             if let Some(subscriber) = &mut self.subscriber {
@@ -168,7 +178,7 @@ impl Worker {
         while batch.inputs.len() < limit
             && let Ok(request) = self.requests.try_recv()
         {
-            self.requested(request, &mut batch).await?;
+            self.requested(request, &mut batch);
         }
         self.gather_deliveries(&mut batch)?;
         self.gather_timers(&mut batch);
@@ -188,7 +198,7 @@ impl Worker {
         tokio::select! {
             () = self.stop.cancelled() => {}
             request = self.requests.recv() => match request {
-                Some(request) => self.requested(request, batch).await?,
+                Some(request) => self.requested(request, batch),
                 // Every handle is gone; running sagas go on.
                 None => self.stop.cancelled().await,
             },
@@ -199,6 +209,10 @@ impl Worker {
             connected = connected(self.connecting.as_mut()) => self.connected(connected)?,
             () = self.clock.sleep_until_dyn(wake) => {}
             () = tokio::time::sleep(TIDY_AFTER), if has_sent => self.tidy().await,
+            () = tokio::time::sleep_until(self.next_look), if !self.watchers.is_empty() => {
+                self.next_look = Instant::now() + LOOK_AFTER_EVERY;
+                self.look_after_all().await;
+            }
         }
         Ok(())
     }
@@ -227,15 +241,17 @@ impl Worker {
         }
     }
 
-    async fn requested(&mut self, request: Request, batch: &mut Batch) -> Result<(), Error> {
+    fn requested(&mut self, request: Request, batch: &mut Batch) {
         match request {
             Request::Input(input) => batch.inputs.push(input),
             Request::Watch { saga, responder } => {
                 self.watchers.entry(saga).or_default().push(responder);
-                self.look_after(&[saga]).await;
+                // One that runs here tells by itself when it ends.
+                if !self.cache.contains(saga) {
+                    self.to_look_after.push(saga);
+                }
             }
         }
-        Ok(())
     }
 
     fn received(

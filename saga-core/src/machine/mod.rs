@@ -69,6 +69,12 @@ impl Status {
         matches!(self, Self::Completed | Self::Compensated)
     }
 
+    /// Returns true if the saga does not go on by itself: it has ended, or is parked.
+    #[must_use]
+    pub const fn is_at_rest(self) -> bool {
+        self.is_final() || matches!(self, Self::Parked)
+    }
+
     /// Returns the word for it, as it is logged and stored in tables that people read.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
