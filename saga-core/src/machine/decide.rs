@@ -250,9 +250,10 @@ impl Turn<'_> {
             return;
         }
         let definition = &self.definition.steps()[index];
-        let policy = match is_compensation {
-            true => definition.compensation().retry,
-            false => definition.action().retry,
+        let (policy, delayed) = if is_compensation {
+            (definition.compensation().retry, StepState::CompensationDelayed)
+        } else {
+            (definition.action().retry, StepState::Delayed)
         };
         match (policy.allows(attempt), lapse) {
             (true, Lapse::TimedOut) if is_compensation => {
@@ -262,11 +263,7 @@ impl Turn<'_> {
             (true, Lapse::Failed) => {
                 let seed = self.progress.saga.0.as_u64_pair().1;
                 let step = &mut self.progress.steps[index];
-                step.state = match is_compensation {
-                    true => StepState::CompensationDelayed,
-                    false => StepState::Delayed,
-                };
-                step.due = self.now + policy.delay(attempt, seed);
+                (step.state, step.due) = (delayed, self.now + policy.delay(attempt, seed));
                 self.note(index, HistoryKind::RetryScheduled, String::new());
             }
             (false, _) if is_compensation => self.fail_compensation(index, message),
