@@ -45,3 +45,20 @@ pub enum Error {
     #[error("the engine has stopped")]
     Stopped,
 }
+
+impl Error {
+    /// Returns true if the same call may succeed later.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Transport(error) => error.is_transient(),
+            Self::Definition(_)
+            | Self::Codec(_)
+            | Self::UnknownDefinition { .. }
+            | Self::UnknownSaga { .. }
+            | Self::Refused { .. }
+            | Self::Stopped => false,
+        }
+    }
+}

@@ -105,6 +105,7 @@ pub mod ids;
 pub mod machine;
 pub mod message;
 pub mod names;
+mod outage;
 mod outlet;
 pub mod participant;
 pub mod policy;

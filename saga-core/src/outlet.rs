@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::policy::retry::Backoff;
-use crate::store::OutboxRow;
+use crate::store::{OutboxRow, StoreError};
 use crate::transport::erased::{DynPublisher, DynTransport};
 use crate::transport::{Receipt, Record, TransportError};
 use crate::{OutboxId, Topic};
 
 /// How long to wait before a failed publisher is replaced.
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
+
+/// How long a shutdown waits for the broker.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Rows on their way to the broker, in the order that they were committed.
 ///
@@ -59,7 +62,7 @@ impl Outlet {
         self.rows.push_back(Row { id, records, bytes, receipt });
     }
 
-    /// Puts rows that were read back from the outbox in line; one that cannot be read stays where it is.
+    /// Puts rows of the outbox in line; one that cannot be read stays where it is.
     pub(crate) fn push_rows(&mut self, rows: Vec<OutboxRow>) {
         for row in rows {
             match row.records() {
@@ -94,6 +97,41 @@ impl Outlet {
     /// Returns true if rows wait to be deleted.
     pub(crate) fn has_acknowledged(&self) -> bool {
         !self.acknowledged.is_empty()
+    }
+
+    /// Puts rows that an earlier owner of their lane left in line, unless they are there already.
+    pub(crate) fn republish(&mut self, mut rows: Vec<OutboxRow>) {
+        rows.retain(|row| !self.holds(row.id));
+        if !rows.is_empty() {
+            info!(rows = rows.len(), "publishing what was left in the outbox");
+        }
+        self.push_rows(rows);
+    }
+
+    /// Notes whether the rows of [`take_acknowledged`](Self::take_acknowledged) were deleted; if not, they are kept for later.
+    pub(crate) fn deleted(&mut self, rows: Vec<OutboxId>, result: Result<(), StoreError>) {
+        if let Err(error) = result {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "sent outbox rows cannot be deleted; trying again later"
+            );
+            self.put_back_acknowledged(rows);
+        }
+    }
+
+    /// Waits until the broker has everything, at most 5 s.
+    pub(crate) async fn drain(&mut self) {
+        let drained = tokio::time::timeout(DRAIN_MAX, async {
+            while !self.is_empty() {
+                self.progress().await;
+            }
+        });
+        if drained.await.is_err() {
+            warn!(
+                rows = self.rows.len(),
+                "the broker did not take everything in time; the next owner of the lanes publishes it"
+            );
+        }
     }
 
     /// Returns the rows that the broker has since acknowledged; they can be deleted.

@@ -19,8 +19,6 @@ use crate::{Error, OutboxId};
 const ROWS_MAX: usize = 1000;
 /// How long a relay that says nothing keeps others from publishing.
 const LEASE: Duration = Duration::from_secs(10);
-/// How long a shutdown waits for the broker.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Moves messages from the application's outbox to the broker, at least once and in order.
 ///
@@ -145,7 +143,7 @@ impl<S: Outbox> Worker<S> {
 
     /// Takes what is new into the outlet and deletes what the broker has.
     async fn step(&mut self, lane: &Lane) -> Result<(), StoreError> {
-        self.delete_sent().await?;
+        self.tidy().await;
         // Reads all that is left, not what comes after the last row: a row with a lower number may
         // have been committed later.
         let may_take = ROWS_MAX.saturating_sub(self.outlet.len());
@@ -159,33 +157,19 @@ impl<S: Outbox> Worker<S> {
         Ok(())
     }
 
-    async fn delete_sent(&mut self) -> Result<(), StoreError> {
-        let sent = self.outlet.take_acknowledged();
-        if sent.is_empty() {
-            return Ok(());
+    async fn tidy(&mut self) {
+        if self.outlet.has_acknowledged() {
+            let sent = self.outlet.take_acknowledged();
+            let result = self.store.sent(&sent).await;
+            self.outlet.deleted(sent, result);
         }
-        let deleted = self.store.sent(&sent).await;
-        if deleted.is_err() {
-            self.outlet.put_back_acknowledged(sent);
-        }
-        deleted
     }
 
     async fn close(&mut self, lane: &Lane) {
-        let drained = tokio::time::timeout(DRAIN_MAX, async {
-            while !self.outlet.is_empty() {
-                self.outlet.progress().await;
-            }
-        });
-        if drained.await.is_err() {
-            warn!("the broker did not take all messages in time; the next relay publishes them");
-        }
-        let tidied = async {
-            self.delete_sent().await?;
-            self.store.lease(lane, self.holder, Duration::ZERO).await
-        };
-        if let Err(error) = tidied.await {
-            warn!(%error, "sent outbox rows could not be deleted; they will be sent again");
+        self.outlet.drain().await;
+        self.tidy().await;
+        if let Err(error) = self.store.lease(lane, self.holder, Duration::ZERO).await {
+            warn!(%error, "the lease could not be released; another relay takes over when it ends");
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::work::Work;
 use super::worker::Worker;
-use crate::store::{Lane, OutboxRow};
+use crate::outage::Outage;
+use crate::store::Lane;
 use crate::{Error, SagaId};
 
 /// How far ahead timers are taken into memory.
@@ -64,14 +65,16 @@ impl Worker {
         }
         let numbers = std::mem::take(&mut self.to_recover);
         let lanes = self.lanes(&numbers);
-        let mut tries = 0;
+        let mut outage = Outage::new(&self.stop);
         loop {
             match self.store.unsent(&lanes, ROWS_MAX).await {
                 Ok(rows) => {
-                    self.republish(rows, "publishing what was left in the outbox");
+                    if let Some(outlet) = &mut self.outlet {
+                        outlet.republish(rows);
+                    }
                     return Ok(());
                 }
-                Err(error) => self.wait_for_store(error, &mut tries).await?,
+                Err(error) => outage.outlast(error).await?,
             }
         }
     }
@@ -79,27 +82,16 @@ impl Worker {
     /// Publishes rows of our partitions that another engine committed and then died: it may have
     /// done so after we looked.
     async fn find_forgotten_rows(&mut self) {
-        if self.outlet.is_none() || self.routing.owned().is_empty() {
-            return;
-        }
         let owned: Vec<_> = self.routing.owned().iter().copied().collect();
-        let now = self.now();
-        match self.store.unsent(&self.lanes(&owned), ROWS_MAX).await {
+        let (lanes, now) = (self.lanes(&owned), self.now());
+        let Some(outlet) = &mut self.outlet else { return };
+        match self.store.unsent(&lanes, ROWS_MAX).await {
             Ok(mut rows) => {
                 rows.retain(|row| row.is_forgotten(now));
-                self.republish(rows, "publishing what was forgotten in the outbox");
+                outlet.republish(rows);
             }
             Err(error) => warn!(%error, "the outbox cannot be read; trying again"),
         }
-    }
-
-    fn republish(&mut self, mut rows: Vec<OutboxRow>, why: &'static str) {
-        let Some(outlet) = &mut self.outlet else { return };
-        rows.retain(|row| !outlet.holds(row.id));
-        if !rows.is_empty() {
-            info!(rows = rows.len(), why);
-        }
-        outlet.push_rows(rows);
     }
 
     fn lanes(&self, numbers: &[u32]) -> Vec<Lane> {

@@ -12,6 +12,7 @@ use super::work::{Broken, Work};
 use super::worker::Worker;
 use crate::machine::{Event, OutgoingCommand, Progress, ReplyEvent, Verdict};
 use crate::message::Outcome;
+use crate::outage::Outage;
 use crate::participant::Answer;
 use crate::store::erased::{CarriedOut, LocalCommand, LocalSetback};
 use crate::store::{DeadLetter, Lane, NewSaga, OutboxRow, StoreError, Tick};
@@ -90,7 +91,7 @@ impl Worker {
 
     /// Tries a round until it is committed.
     async fn carry_through(&mut self, mut round: Round) -> Result<(), Error> {
-        let mut tries = 0;
+        let mut outage = Outage::new(&self.stop);
         while !round.is_empty() {
             match self.attempt(&mut round).await {
                 Ok(()) => return Ok(()),
@@ -111,7 +112,7 @@ impl Worker {
                     return Ok(());
                 }
                 Err(Setback::Store(error)) => {
-                    self.wait_for_store(error, &mut tries).await?;
+                    outage.outlast(error).await?;
                     // The commit that seemed to fail may have been made; then its messages are in the outbox.
                     self.to_recover.extend(self.routing.owned());
                     self.to_recover.extend(round.starting.iter().map(|it| it.work.home));
@@ -470,12 +471,12 @@ impl Worker {
             rows.push((row.id, records));
             tick.outbox.push(row);
         }
-        let mut tries = 0;
+        let mut outage = Outage::new(&self.stop);
         loop {
             match self.store.commit(tick.clone()).await {
                 // Without sagas, a conflict means that an earlier try with an unknown end was written.
                 Ok(()) | Err(StoreError::Conflict) => break,
-                Err(error) => self.wait_for_store(error, &mut tries).await?,
+                Err(error) => outage.outlast(error).await?,
             }
         }
         self.publish(rows);
@@ -489,16 +490,16 @@ impl Worker {
         }
         let ids: Vec<_> = starting.iter().map(|it| it.work.saga).collect();
         let keys: Vec<_> = starting.iter().filter_map(|it| it.work.key()).collect();
-        let mut tries = 0;
+        let mut outage = Outage::new(&self.stop);
         let (written, found) = loop {
             let asked = async {
                 let found =
                     if keys.is_empty() { Vec::new() } else { self.store.find(&keys).await? };
-                Ok((self.store.load(&ids).await?, found))
+                Ok::<_, StoreError>((self.store.load(&ids).await?, found))
             };
             match asked.await {
                 Ok(answer) => break answer,
-                Err(error) => self.wait_for_store(error, &mut tries).await?,
+                Err(error) => outage.outlast(error).await?,
             }
         };
         let written: HashSet<_> = written.into_iter().map(|snapshot| snapshot.saga).collect();

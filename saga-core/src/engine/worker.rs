@@ -18,11 +18,11 @@ use super::routing::Routing;
 use super::timers::Timers;
 use crate::machine::{Event, Origin, OutgoingCommand, ReplyEvent, Status};
 use crate::message::{Envelope, Kind, describe};
+use crate::outage::Outage;
 use crate::outlet::Outlet;
 use crate::policy::dead_letter;
-use crate::policy::retry::Backoff;
+use crate::store::DeadLetter;
 use crate::store::erased::DynSagaStore;
-use crate::store::{DeadLetter, StoreError};
 use crate::time::DynClock;
 use crate::transport::erased::{DynSubscriber, DynTransport};
 use crate::transport::{Delivery, Received, Subscription};
@@ -30,15 +30,10 @@ use crate::{Error, MessageId, ParticipantName, SagaId, Timestamp, Topic, Transpo
 
 /// Most bytes that may be on their way to the broker before no more messages are taken.
 const OUTLET_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// While the database or the broker is away.
-pub(super) const OUTAGE_BACKOFF: Backoff =
-    Backoff::exponential(Duration::from_millis(50), Duration::from_secs(2));
 /// How long a quiet engine waits before it deletes what it has sent.
 const TIDY_AFTER: Duration = Duration::from_millis(200);
 /// How often those who wait for a saga are told of its end in another engine.
 const LOOK_AFTER_EVERY: Duration = Duration::from_secs(1);
-/// How long a shutdown waits for the broker.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 pub(super) struct Worker {
     pub(super) name: ParticipantName,
@@ -51,7 +46,7 @@ pub(super) struct Worker {
 
     transport: Option<Arc<dyn DynTransport>>,
     subscriber: Option<Box<dyn DynSubscriber>>,
-    connecting: Option<BoxFuture<'static, Result<Connected, TransportError>>>,
+    connecting: Option<BoxFuture<'static, Result<Connected, Error>>>,
     pub(super) outlet: Option<Outlet>,
     pub(super) routing: Routing,
 
@@ -95,9 +90,9 @@ pub(super) struct Parts {
 impl Worker {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { name, registry, store, transport, clock, requests, stop, .. } = parts;
-        let connecting = transport
-            .as_ref()
-            .map(|transport| connect(Arc::clone(transport), name.clone(), &registry).boxed());
+        let connecting = transport.as_ref().map(|transport| {
+            connect(Arc::clone(transport), name.clone(), &registry, stop.clone()).boxed()
+        });
         Self {
             outlet: transport.as_ref().map(|transport| Outlet::new(Arc::clone(transport))),
             next_scan: clock.now_dyn(),
@@ -336,7 +331,7 @@ impl Worker {
         }))
     }
 
-    fn connected(&mut self, connected: Result<Connected, TransportError>) -> Result<(), Error> {
+    fn connected(&mut self, connected: Result<Connected, Error>) -> Result<(), Error> {
         self.connecting = None;
         let Connected { subscriber, inputs, outputs } = connected?;
         self.routing.learn(&inputs, outputs);
@@ -347,49 +342,17 @@ impl Worker {
 
     /// Deletes what was sent, for a tick to come may be far.
     async fn tidy(&mut self) {
-        let Some(outlet) = &mut self.outlet else { return };
-        let sent = outlet.take_acknowledged();
-        if let Err(error) = self.store.sent(&sent).await {
-            warn!(%error, "sent outbox rows could not be deleted; trying again later");
-            outlet.put_back_acknowledged(sent);
-        }
-    }
-
-    /// Waits while the store is away; an error that waiting cannot mend is returned.
-    pub(super) async fn wait_for_store(
-        &mut self,
-        error: StoreError,
-        tries: &mut u32,
-    ) -> Result<(), Error> {
-        if !error.is_transient() {
-            return Err(error.into());
-        }
-        *tries += 1;
-        warn!(
-            tries = *tries,
-            error = &error as &dyn std::error::Error,
-            "store is not ready; trying again"
-        );
-        // What was not committed is decided again by the next engine, so a shutdown need not wait.
-        tokio::select! {
-            () = tokio::time::sleep(OUTAGE_BACKOFF.delay(*tries, 0)) => Ok(()),
-            () = self.stop.cancelled() => Err(Error::Stopped),
+        if let Some(outlet) = &mut self.outlet {
+            let sent = outlet.take_acknowledged();
+            let result = self.store.sent(&sent).await;
+            outlet.deleted(sent, result);
         }
     }
 
     async fn close(&mut self) {
         self.requests.close();
         if let Some(outlet) = &mut self.outlet {
-            let drained = tokio::time::timeout(DRAIN_MAX, async {
-                while !outlet.is_empty() {
-                    outlet.progress().await;
-                }
-            });
-            if drained.await.is_err() {
-                warn!(
-                    "the broker did not take all messages in time; the next owner of their lanes publishes them"
-                );
-            }
+            outlet.drain().await;
         }
         self.tidy().await;
         if let Some(subscriber) = self.subscriber.take()
@@ -414,24 +377,17 @@ fn connect(
     transport: Arc<dyn DynTransport>,
     name: ParticipantName,
     registry: &Registry,
-) -> impl Future<Output = Result<Connected, TransportError>> + Send + use<> {
+    stop: CancellationToken,
+) -> impl Future<Output = Result<Connected, Error>> + Send + use<> {
     let services = registry.services();
     let inputs: Vec<_> = services.iter().map(ParticipantName::events).collect();
     let outputs: Vec<_> = services.iter().map(ParticipantName::commands).collect();
     async move {
-        let mut tries = 0;
+        let mut outage = Outage::new(&stop);
         loop {
             match connect_once(&*transport, &name, &inputs, &outputs).await {
-                Err(error) if error.is_transient() => {
-                    tries += 1;
-                    warn!(
-                        tries,
-                        error = &error as &dyn std::error::Error,
-                        "transport is not ready; trying again"
-                    );
-                    tokio::time::sleep(OUTAGE_BACKOFF.delay(tries, 0)).await;
-                }
-                connected => return connected,
+                Ok(connected) => return Ok(connected),
+                Err(error) => outage.outlast(error).await?,
             }
         }
     }
@@ -478,8 +434,8 @@ async fn progress(outlet: Option<&mut Outlet>) {
 }
 
 async fn connected(
-    connecting: Option<&mut BoxFuture<'static, Result<Connected, TransportError>>>,
-) -> Result<Connected, TransportError> {
+    connecting: Option<&mut BoxFuture<'static, Result<Connected, Error>>>,
+) -> Result<Connected, Error> {
     match connecting {
         Some(connecting) => connecting.await,
         None => std::future::pending().await,

@@ -14,6 +14,7 @@ use super::barrier::{Barrier, Recorded, Ruling, headers, ids, rounds};
 use super::route::{Answer, Failure, Route};
 use super::{Handled, Inbox, Participant};
 use crate::message::{Envelope, Kind, Outcome, ReplyHeaders, describe};
+use crate::outage::Outage;
 use crate::outlet::Outlet;
 use crate::policy::dead_letter;
 use crate::policy::retry::Backoff;
@@ -32,15 +33,10 @@ const OUTLET_BYTES_MAX: usize = 32 * 1024 * 1024;
 const QUICK_TRIES: u32 = 3;
 const QUICK_BACKOFF: Backoff =
     Backoff::exponential(Duration::from_millis(10), Duration::from_millis(100));
-/// While the database or the broker is away.
-const OUTAGE_BACKOFF: Backoff =
-    Backoff::exponential(Duration::from_millis(50), Duration::from_secs(2));
 /// How long a quiet participant waits before it deletes what it has sent.
 const TIDY_AFTER: Duration = Duration::from_millis(200);
 /// How often the outbox is searched for rows that a slowly dying owner of our partitions left.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-/// How long a shutdown waits for the broker.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 impl<Conn: Send + 'static> Participant<Conn> {
     /// Starts to take commands, on a store and a transport, until it is shut down.
@@ -166,7 +162,8 @@ impl<S: Inbox> Service<S> {
                 break Err(error);
             }
         };
-        self.drain().await;
+        self.outlet.drain().await;
+        self.tidy().await;
         if let Err(error) = subscriber.close().await {
             warn!(%error, "could not leave the group in order; some commands will be delivered again");
         }
@@ -180,7 +177,7 @@ impl<S: Inbox> Service<S> {
             group: self.participant.name.clone(),
             topics: vec![self.commands.clone()],
         };
-        let mut tries = 0;
+        let mut outage = Outage::new(&self.stop);
         loop {
             let connected = async {
                 self.transport.ensure_topics(&topics).await?;
@@ -189,16 +186,7 @@ impl<S: Inbox> Service<S> {
             };
             match connected.await {
                 Ok(subscriber) => return Ok(subscriber),
-                Err(error) if error.is_transient() => {
-                    tries += 1;
-                    warn!(
-                        tries,
-                        error = &error as &dyn std::error::Error,
-                        "transport is not ready; trying again"
-                    );
-                    tokio::time::sleep(OUTAGE_BACKOFF.delay(tries, 0)).await;
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => outage.outlast(error).await?,
             }
         }
     }
@@ -225,11 +213,7 @@ impl<S: Inbox> Service<S> {
                     debug!(?partitions, "partitions handed over");
                     self.owned.retain(|number| partitions.iter().all(|it| it.number != *number));
                 }
-                Err(error) if error.is_transient() => {
-                    warn!(error = &error as &dyn std::error::Error, "receiving failed; trying again");
-                    tokio::time::sleep(OUTAGE_BACKOFF.delay(1, 0)).await;
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => Outage::new(stop).outlast(error).await?,
             },
             () = self.outlet.progress() => {}
             () = tokio::time::sleep(TIDY_AFTER), if self.outlet.has_acknowledged() => self.tidy().await,
@@ -245,19 +229,14 @@ impl<S: Inbox> Service<S> {
 
     /// Publishes what an earlier owner of these lanes committed and may not have published.
     async fn recover(&mut self, lanes: Vec<Lane>) -> Result<(), Error> {
-        let mut tries = 0;
+        let mut outage = Outage::new(&self.stop);
         loop {
             match self.store.unsent(&lanes, ROWS_MAX).await {
                 Ok(rows) => {
-                    let rows: Vec<_> =
-                        rows.into_iter().filter(|row| !self.outlet.holds(row.id)).collect();
-                    if !rows.is_empty() {
-                        info!(rows = rows.len(), "publishing what was left in the outbox");
-                    }
-                    self.outlet.push_rows(rows);
+                    self.outlet.republish(rows);
                     return Ok(());
                 }
-                Err(error) => self.wait_for_store(error, &mut tries).await?,
+                Err(error) => outage.outlast(error).await?,
             }
         }
     }
@@ -269,36 +248,18 @@ impl<S: Inbox> Service<S> {
         match self.store.unsent(&lanes, ROWS_MAX).await {
             Ok(mut rows) => {
                 let now = SystemClock::new().now();
-                rows.retain(|row| row.is_forgotten(now) && !self.outlet.holds(row.id));
-                if !rows.is_empty() {
-                    info!(rows = rows.len(), "publishing what was forgotten in the outbox");
-                }
-                self.outlet.push_rows(rows);
+                rows.retain(|row| row.is_forgotten(now));
+                self.outlet.republish(rows);
             }
             Err(error) => warn!(%error, "the outbox cannot be read; trying again"),
         }
     }
 
+    /// Deletes what was sent, for a batch to come may be far.
     async fn tidy(&mut self) {
         let sent = self.outlet.take_acknowledged();
-        if let Err(error) = self.store.sent(&sent).await {
-            warn!(%error, "sent outbox rows could not be deleted; trying again later");
-            self.outlet.put_back_acknowledged(sent);
-        }
-    }
-
-    async fn drain(&mut self) {
-        let drained = tokio::time::timeout(DRAIN_MAX, async {
-            while !self.outlet.is_empty() {
-                self.outlet.progress().await;
-            }
-        });
-        if drained.await.is_err() {
-            warn!(
-                "the broker did not take all replies in time; the next owner of their lanes publishes them"
-            );
-        }
-        self.tidy().await;
+        let result = self.store.sent(&sent).await;
+        self.outlet.deleted(sent, result);
     }
 
     /// Handles deliveries until their outcome is durable; returns what to acknowledge.
@@ -332,7 +293,7 @@ impl<S: Inbox> Service<S> {
     /// Carries out commands in one transaction, or in smaller ones if one of them fails.
     async fn handle_transactionals(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
         let mut groups = vec![commands];
-        let mut outage_tries = 0;
+        let mut outage = Outage::new(&self.stop);
         let mut quick_tries = 0;
         while let Some(mut group) = groups.pop() {
             if group.is_empty() {
@@ -340,7 +301,8 @@ impl<S: Inbox> Service<S> {
             }
             let failure = match self.transact(&group).await {
                 Ok(()) => {
-                    (outage_tries, quick_tries) = (0, 0);
+                    outage = Outage::new(&self.stop);
+                    quick_tries = 0;
                     continue;
                 }
                 // What somebody else recorded meanwhile is found next time.
@@ -349,7 +311,7 @@ impl<S: Inbox> Service<S> {
                     continue;
                 }
                 Err(Setback::Store(error)) if error.is_transient() => {
-                    self.wait_for_store(error, &mut outage_tries).await?;
+                    outage.outlast(error).await?;
                     groups.push(group);
                     continue;
                 }
@@ -434,13 +396,13 @@ impl<S: Inbox> Service<S> {
     }
 
     async fn external_round(&mut self, round: &[&Incoming]) -> Result<(), Error> {
-        let mut tries = 0;
+        let mut outage = Outage::new(&self.stop);
         loop {
             let looked_up = self.look_up(round).await;
             let (mut barrier, rulings) = match looked_up {
                 Ok(known) => known,
                 Err(error) => {
-                    self.wait_for_store(error, &mut tries).await?;
+                    outage.outlast(error).await?;
                     continue;
                 }
             };
@@ -500,7 +462,7 @@ impl<S: Inbox> Service<S> {
     ) -> Result<(), Error> {
         let dead_letters = std::mem::take(&mut written.dead_letters);
         let (rows, outgoing) = self.rows(&mut written);
-        let mut tries = 0;
+        let mut outage = Outage::new(&self.stop);
         loop {
             let handled = Handled {
                 records: records.to_vec(),
@@ -523,7 +485,7 @@ impl<S: Inbox> Service<S> {
                     return Ok(());
                 }
                 Err(StoreError::Conflict) => return Err(StoreError::Conflict.into()),
-                Err(error) => self.wait_for_store(error, &mut tries).await?,
+                Err(error) => outage.outlast(error).await?,
             }
         }
     }
@@ -571,24 +533,6 @@ impl<S: Inbox> Service<S> {
                 (row, (id, records))
             })
             .unzip()
-    }
-
-    /// Waits while the store is away; an error that waiting cannot mend is returned.
-    async fn wait_for_store(&self, error: StoreError, tries: &mut u32) -> Result<(), Error> {
-        if !error.is_transient() {
-            return Err(error.into());
-        }
-        *tries += 1;
-        warn!(
-            tries = *tries,
-            error = &error as &dyn std::error::Error,
-            "store is not ready; trying again"
-        );
-        // What was not committed comes again, so a shutdown need not wait for the outage to end.
-        tokio::select! {
-            () = tokio::time::sleep(OUTAGE_BACKOFF.delay(*tries, 0)) => Ok(()),
-            () = self.stop.cancelled() => Err(Error::Stopped),
-        }
     }
 }
 
