@@ -111,22 +111,22 @@ impl StockRepository for PgConnection {
     }
 
     async fn release(&mut self, order_id: &str) -> anyhow::Result<()> {
-        let release = "with released as (
+        let update = "with released as (
                 update reservation set state = 'released'
                 where order_id = $1 and state = 'reserved' returning sku, quantity)
             update stock s set on_hand = s.on_hand + r.quantity
             from released r where s.sku = r.sku";
-        sqlx::query(release).bind(order_id).execute(self).await?;
+        sqlx::query(update).bind(order_id).execute(self).await?;
         Ok(())
     }
 
     async fn sell(&mut self, order_id: &str) -> anyhow::Result<()> {
-        let sell = "with sold as (
+        let update = "with sold as (
                 update reservation set state = 'sold'
                 where order_id = $1 and state = 'reserved' returning sku, quantity)
             update stock s set sold = s.sold + r.quantity
             from sold r where s.sku = r.sku";
-        sqlx::query(sell).bind(order_id).execute(self).await?;
+        sqlx::query(update).bind(order_id).execute(self).await?;
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use examples::shared::start_up;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    start_up::log("info");
+    start_up::log(start_up::INFO);
     start_up::exit(INVENTORY, run().await)
 }
 

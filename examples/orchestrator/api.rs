@@ -6,7 +6,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use saga_core::machine::HistoryEntry;
 use saga_core::{Engine, IdempotencyKey, SagaData as _};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::place_order::PlaceOrder;
 use crate::shared::http::Problem;
@@ -19,31 +19,52 @@ pub(super) fn router(engine: Engine) -> Router {
 async fn show(
     State(engine): State<Engine>,
     Path(key): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ShownSaga>, Problem> {
     let found = find(&engine, &key).await?;
     found.map(Json).ok_or_else(|| Problem::not_found(format!("there is no saga of {key}")))
 }
 
-async fn find(engine: &Engine, key: &str) -> anyhow::Result<Option<Value>> {
+async fn find(engine: &Engine, key: &str) -> anyhow::Result<Option<ShownSaga>> {
     let Ok(key) = IdempotencyKey::new(key) else { return Ok(None) };
     let Some(saga) = engine.find(PlaceOrder::SAGA, key).await? else { return Ok(None) };
     let view = engine.inspect(saga).await?.context("a saga disappeared")?;
     // After the status: so a saga that has ended is shown with its last entry.
     let timeline = engine.history(saga).await?;
-    Ok(Some(json!({
-        "id": saga.to_string(),
-        "name": view.name().as_str(),
-        "status": view.status().as_str(),
-        "timeline": timeline.iter().map(entry).collect::<Vec<_>>(),
-    })))
+    Ok(Some(ShownSaga {
+        id: saga.to_string(),
+        name: view.name().to_string(),
+        status: view.status().as_str(),
+        timeline: timeline.iter().map(ShownEntry::new).collect(),
+    }))
 }
 
-fn entry(entry: &HistoryEntry) -> Value {
-    json!({
-        "at": entry.at.to_string(),
-        "step": entry.step.as_ref().map(ToString::to_string),
-        "event": entry.kind.as_str(),
-        "attempt": entry.attempt,
-        "detail": entry.detail,
-    })
+/// A saga as it is shown.
+#[derive(Serialize)]
+struct ShownSaga {
+    id: String,
+    name: String,
+    status: &'static str,
+    timeline: Vec<ShownEntry>,
+}
+
+/// Something that happened to a saga, as it is shown.
+#[derive(Serialize)]
+struct ShownEntry {
+    at: String,
+    step: Option<String>,
+    event: &'static str,
+    attempt: u32,
+    detail: String,
+}
+
+impl ShownEntry {
+    fn new(entry: &HistoryEntry) -> Self {
+        Self {
+            at: entry.at.to_string(),
+            step: entry.step.as_ref().map(ToString::to_string),
+            event: entry.kind.as_str(),
+            attempt: entry.attempt,
+            detail: entry.detail.clone(),
+        }
+    }
 }

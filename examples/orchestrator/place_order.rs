@@ -60,6 +60,7 @@ impl SagaData for PlaceOrder {
 
 /// Makes a saga of the fact that an order was created. The order's id is the key, so that a fact
 /// which arrives twice starts one saga.
+#[must_use]
 pub fn start(created: OrderCreated) -> Option<(IdempotencyKey, PlaceOrder)> {
     let key = IdempotencyKey::new(&created.order_id).ok()?;
     let data = PlaceOrder {

@@ -3,15 +3,16 @@
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use saga_core::RelayWaker;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tracing::{info, warn};
 
 use super::place::{Placed, place};
-use super::{Order, OrderRepository, request};
+use super::{Order, OrderRepository, PlacedOrder, Status, request};
 use crate::shared::database::Database;
 use crate::shared::http::{Client, Problem};
 
@@ -60,11 +61,22 @@ impl<D: Database<Connection: OrderRepository>> Api<D> {
     }
 }
 
+/// An order as it is shown: what was asked for, what became of it, and its saga.
+#[derive(Serialize)]
+struct ShownOrder<'a> {
+    #[serde(flatten)]
+    placed: PlacedOrder<'a>,
+    status: Status,
+    reason: &'a Option<String>,
+    /// `null` while there is none, or while the orchestrator does not answer.
+    saga: Option<Value>,
+}
+
 /// `POST /orders`: 202 with the order, also if the same was sent before.
 async fn place_order<D: Database<Connection: OrderRepository>>(
     State(api): State<Api<D>>,
     body: Bytes,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<Response, Problem> {
     let order = request::read(&body)?;
     match place(&api.database, &order).await? {
         Placed::Now => {
@@ -78,21 +90,19 @@ async fn place_order<D: Database<Connection: OrderRepository>>(
         }
     }
     let location = [(header::LOCATION, format!("/orders/{}", order.order_id))];
-    Ok((StatusCode::ACCEPTED, location, Json(order.as_placed())))
+    Ok((StatusCode::ACCEPTED, location, Json(order.as_placed())).into_response())
 }
 
 /// `GET /orders/{order_id}`: the order, what became of it, and its saga with the timeline.
 async fn show_order<D: Database<Connection: OrderRepository>>(
     State(api): State<Api<D>>,
     Path(order_id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let order = find(&api.database, &order_id).await?;
     let order = order.ok_or_else(|| Problem::not_found(format!("there is no order {order_id}")))?;
-    let mut shown = order.as_placed();
-    shown["status"] = json!(order.status.as_str());
-    shown["reason"] = json!(order.reason);
-    shown["saga"] = json!(api.saga(&order.order_id).await);
-    Ok(Json(shown))
+    let saga = api.saga(&order.order_id).await;
+    let (placed, status, reason) = (order.as_placed(), order.status, &order.reason);
+    Ok(Json(ShownOrder { placed, status, reason, saga }).into_response())
 }
 
 async fn find<D: Database<Connection: OrderRepository>>(

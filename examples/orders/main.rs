@@ -25,7 +25,7 @@ async fn run() -> anyhow::Result<()> {
 
 /// The orders service, on its own database and the brokers.
 async fn alone(config: &Config, backends: &Backends) -> anyhow::Result<()> {
-    start_up::log("info");
+    start_up::log(start_up::INFO);
     let url = config::variable("ORCHESTRATOR_URL")?;
     let url = url.as_deref().unwrap_or("http://127.0.0.1:8004");
     let orchestrator =
@@ -39,7 +39,7 @@ async fn alone(config: &Config, backends: &Backends) -> anyhow::Result<()> {
 /// All four services in memory, and three orders to watch.
 async fn all_four(config: &Config) -> anyhow::Result<()> {
     // The story has the terminal to itself, unless something is wrong.
-    start_up::log("warn");
+    start_up::log(start_up::WARN);
     let together = Together::listen(config.address).await?;
     let urls = together.urls()?;
     let stop = start_up::stop_on_signal()?;

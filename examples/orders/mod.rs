@@ -21,7 +21,7 @@ use crate::shared::service::{Service, Worker};
 pub use api::Api;
 pub use db::{OrderRepository, OrderTable};
 pub use handlers::Orders;
-pub use order::{Item, Order, Status};
+pub use order::{Item, Order, PlacedOrder, Status};
 
 const MIGRATIONS: &[(&str, &str)] = &[("orders", include_str!("migrations/0001_orders.sql"))];
 

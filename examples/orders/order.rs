@@ -1,7 +1,7 @@
 //! An order, as the orders service knows it.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Number;
 
 use crate::shared::contract::OrderCreated;
 use crate::shared::messages;
@@ -33,8 +33,19 @@ pub struct Item {
     pub quantity: u32,
 }
 
+/// What a customer asked for, as it is shown.
+#[derive(Debug, Serialize)]
+pub struct PlacedOrder<'a> {
+    order_id: &'a str,
+    user_id: &'a str,
+    amount: Number,
+    currency: &'a str,
+    items: &'a [Item],
+}
+
 /// What became of an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Its saga is on its way.
     Pending,
@@ -73,15 +84,14 @@ impl Order {
 
     /// Returns what the customer asked for: the same whenever they ask again.
     #[must_use]
-    pub fn as_placed(&self) -> Value {
-        json!({
-            "order_id": self.order_id,
-            "user_id": self.user_id,
-            // A JSON number with the digits as they are; a float might have others.
-            "amount": self.amount.to_string().parse::<serde_json::Number>().ok(),
-            "currency": self.amount.currency,
-            "items": self.items,
-        })
+    pub fn as_placed(&self) -> PlacedOrder<'_> {
+        PlacedOrder {
+            order_id: &self.order_id,
+            user_id: &self.user_id,
+            amount: self.amount.as_number(),
+            currency: &self.amount.currency,
+            items: &self.items,
+        }
     }
 
     /// Returns the fact that the order exists.

@@ -86,16 +86,17 @@ fn item((at, item): (usize, &Value)) -> Result<Item, Problem> {
         return Err(Problem::invalid(field, "must be an object with sku and quantity"));
     };
     let within = |problem: Problem| problem.within(&field);
-    let quantity = fields.get("quantity");
-    let number = quantity.and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
     let sku = id(fields, "sku").map_err(within)?;
-    match number {
-        Some(quantity @ 1..=QUANTITY_MAX) => Ok(Item { sku, quantity }),
-        _ => {
-            let problem = "must be a whole number from 1 to 1000000";
-            Err(within(unusable("quantity", quantity, problem)))
-        }
-    }
+    let quantity = quantity(fields.get("quantity")).map_err(within)?;
+    Ok(Item { sku, quantity })
+}
+
+fn quantity(found: Option<&Value>) -> Result<u32, Problem> {
+    found
+        .and_then(Value::as_u64)
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|quantity| (1..=QUANTITY_MAX).contains(quantity))
+        .ok_or_else(|| unusable("quantity", found, "must be a whole number from 1 to 1000000"))
 }
 
 fn unusable(field: &str, found: Option<&Value>, problem: &str) -> Problem {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 /// The currency of every order: one with two decimals.
 pub const CURRENCY: &str = "EUR";
@@ -49,6 +50,16 @@ impl Money {
             1..=MINOR_MAX => Ok(Self::new(minor)),
             _ => Err("must be at most 1000000000.00"),
         }
+    }
+
+    /// Returns the decimal as a JSON number of exactly these digits; a float might have others.
+    ///
+    /// # Panics
+    ///
+    /// Never: what [`Display`](fmt::Display) prints is a JSON number.
+    #[must_use]
+    pub fn as_number(&self) -> Number {
+        self.to_string().parse().expect("digits, a point and two digits are a JSON number")
     }
 
     /// Returns the decimal as a float, for consumers that know nothing else. Nothing computes with it.

@@ -1,6 +1,7 @@
 //! How a program starts and stops: logs, ports, signals, and the one line if something is wrong.
 
 use std::fmt::Display;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -9,12 +10,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// What a service logs by default. What the server says about tables that exist is no news.
+pub const INFO: &str = "info,sqlx=warn";
+/// What is logged by default where something else is to be read.
+pub const WARN: &str = "warn";
+
 /// Writes logs to stderr: what `RUST_LOG` says, or else `default`.
 pub fn log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Fails if a log is set up already, and then that one is used.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
 }
 
 /// Turns how a program ended into its exit code; an error becomes one line on stderr.

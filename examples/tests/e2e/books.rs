@@ -1,0 +1,210 @@
+//! The books of the four services: read from their databases, and held against the plan.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+
+use crate::orders::{Fate, Plan};
+use crate::services::{SERVICES, Services};
+use crate::support::database::connect;
+
+/// Most unfinished orders that are printed when a law is broken.
+const UNFINISHED_MAX: i64 = 5;
+
+pub(crate) struct Books {
+    orders: PgConnection,
+    payments: PgConnection,
+    inventory: PgConnection,
+    orchestrator: PgConnection,
+    /// What was there of each article before the first order.
+    delivered: BTreeMap<String, i64>,
+}
+
+impl Books {
+    /// Opens the books before the first order.
+    pub(crate) async fn open(services: &Services) -> Self {
+        let mut books = Self {
+            orders: connect(services.database("orders")).await,
+            payments: connect(services.database("payments")).await,
+            inventory: connect(services.database("inventory")).await,
+            orchestrator: connect(services.database("orchestrator")).await,
+            delivered: BTreeMap::new(),
+        };
+        books.delivered = by_name(&mut books.inventory, "select sku, on_hand from stock").await;
+        books
+    }
+
+    /// Counts the orders that are pending and the sagas that have not ended.
+    pub(crate) async fn unfinished(&mut self) -> i64 {
+        let orders = "select count(*) from orders where status = 'pending'";
+        let orders = number(&mut self.orders, orders).await;
+        let sagas = "select count(*) from saga.saga where status not in (2, 3)";
+        orders + number(&mut self.orchestrator, sagas).await
+    }
+
+    /// Returns how far the run is, in words.
+    pub(crate) async fn progress(&mut self, accepted: &AtomicUsize) -> String {
+        let by_status = "select status, count(*) from orders group by status";
+        let by_status = by_name(&mut self.orders, by_status).await;
+        let count = |status: &str| by_status.get(status).copied().unwrap_or_default();
+        let accepted = accepted.load(Ordering::Relaxed);
+        let (confirmed, rejected) = (count("confirmed"), count("rejected"));
+        format!("{accepted} accepted, {confirmed} confirmed, {rejected} rejected")
+    }
+
+    /// Checks every law of the books; returns those that are broken.
+    pub(crate) async fn audit(&mut self, plan: &Plan) -> Vec<String> {
+        let mut broken = Broken::default();
+        self.audit_orders(plan, &mut broken).await;
+        self.audit_money(plan, &mut broken).await;
+        self.audit_stock(plan, &mut broken).await;
+        self.audit_sagas(plan, &mut broken).await;
+        self.audit_messages(plan, &mut broken).await;
+        broken.0
+    }
+
+    async fn audit_orders(&mut self, plan: &Plan, broken: &mut Broken) {
+        let select = "select order_id, status, reason, amount_minor from orders";
+        let rows = sqlx::query(select).fetch_all(&mut self.orders).await.expect(select);
+        broken.unless("every accepted order is there", rows.len(), plan.0.len());
+        let rows: BTreeMap<String, _> = rows.iter().map(|row| (row.get(0), row)).collect();
+        for order in &plan.0 {
+            let found = rows.get(&order.id).map(|row| (row.get(1), row.get(2), row.get(3)));
+            let expected = (order.fate.status(), order.fate.reason(), order.amount.minor);
+            broken.unless(&order.id, found, Some(expected));
+        }
+    }
+
+    async fn audit_money(&mut self, plan: &Plan, broken: &mut Broken) {
+        let db = &mut self.payments;
+        let mut law = async |what: &str, sql: &str, expected: i64| {
+            broken.unless(what, number(db, sql).await, expected);
+        };
+        let captured = "select coalesce(sum(amount_minor), 0)::bigint from payment \
+            where state = 'captured'";
+        law("captured is the total of the confirmed orders", captured, plan.revenue()).await;
+        let shop = "select balance_minor from account where id = 'shop'";
+        law("the shop has what was captured", shop, plan.revenue()).await;
+        let held = "select balance_minor from account where id = 'held'";
+        law("nothing is held any more", held, 0).await;
+        let ledger = "select sum(amount_minor)::bigint from entry";
+        law("the ledger sums to zero", ledger, 0).await;
+        let balances = "select count(*) from account a where balance_minor <> \
+            (select coalesce(sum(amount_minor), 0) from entry e where e.account = a.id)";
+        law("each balance is the sum of its entries", balances, 0).await;
+        let open = "select count(*) from payment where state = 'authorized'";
+        law("no payment is open", open, 0).await;
+
+        let movements = "select reference || ' ' || reason, count(*) from entry \
+            where reason <> 'deposit' group by 1";
+        let found = by_name(db, movements).await;
+        let expected = plan.0.iter().flat_map(|order| {
+            order.fate.movements().iter().map(|reason| (format!("{} {reason}", order.id), 2))
+        });
+        broken.unless("money moved once for each command", found, expected.collect());
+    }
+
+    async fn audit_stock(&mut self, plan: &Plan, broken: &mut Broken) {
+        let db = &mut self.inventory;
+        let total = by_name(db, "select sku, on_hand + sold from stock").await;
+        broken.unless("on hand + sold = delivered", total, self.delivered.clone());
+        let sold = by_name(db, "select sku, sold from stock where sold > 0").await;
+        broken.unless("sold is what was confirmed", sold, plan.sold());
+        let reserved = "select count(*) from reservation where state = 'reserved'";
+        broken.unless("no reservation is left", number(db, reserved).await, 0);
+    }
+
+    async fn audit_sagas(&mut self, plan: &Plan, broken: &mut Broken) {
+        let db = &mut self.orchestrator;
+        // 0 running, 1 compensating, 2 completed, 3 compensated, 4 parked.
+        let found = by_name(db, "select status::text, count(*) from saga.saga group by 1").await;
+        let confirmed = plan.count(&[Fate::Confirmed]);
+        let rejected = plan.count(&[Fate::Declined, Fate::OutOfStock, Fate::Frozen]);
+        let expected = [("2".to_owned(), confirmed), ("3".to_owned(), rejected)];
+        broken.unless("each order has one saga, and it has ended", found, expected.into());
+    }
+
+    /// Each command was handled once, and nothing is left to send or set aside.
+    async fn audit_messages(&mut self, plan: &Plan, broken: &mut Broken) {
+        use Fate::{Confirmed, Declined, Frozen, OutOfStock};
+
+        let all = plan.count(&[Confirmed, Declined, OutOfStock, Frozen]);
+        let reserved = plan.count(&[Confirmed, Declined, Frozen]);
+        let authorized = plan.count(&[Confirmed, Frozen]);
+        let commands = [
+            // Confirm or reject.
+            all,
+            // Authorize; capture; void.
+            reserved + authorized + plan.count(&[Frozen]),
+            // Reserve; sell or release.
+            all + reserved,
+            0,
+        ];
+        let connections =
+            [&mut self.orders, &mut self.payments, &mut self.inventory, &mut self.orchestrator];
+        for ((service, db), commands) in SERVICES.into_iter().zip(connections).zip(commands) {
+            let handled = number(db, "select count(*) from saga.inbox").await;
+            broken.unless(&format!("{service} handled each command once"), handled, commands);
+            let set_aside = number(db, "select count(*) from saga.dead_letter").await;
+            broken.unless(&format!("{service} set nothing aside"), set_aside, 0);
+        }
+    }
+
+    /// Prints some orders that have not ended, with what happened to their sagas.
+    pub(crate) async fn print_unfinished(&mut self, services: &Services) {
+        let pending = "select order_id from orders where status = 'pending' limit $1";
+        let pending = sqlx::query_scalar(pending).bind(UNFINISHED_MAX);
+        let mut ids: Vec<String> = pending.fetch_all(&mut self.orders).await.expect("pending");
+        let running = "select key from saga.saga where status not in (2, 3) limit $1";
+        let running = sqlx::query_scalar(running).bind(UNFINISHED_MAX);
+        let running: Vec<String> = running.fetch_all(&mut self.orchestrator).await.expect("sagas");
+        ids.extend(running);
+        ids.sort();
+        ids.dedup();
+        for id in ids {
+            match services.orders().get(&format!("/orders/{id}")).await {
+                Ok((_, order)) => print_order(&order),
+                Err(error) => println!("{id}: {error}"),
+            }
+        }
+    }
+}
+
+fn print_order(order: &Value) {
+    let saga = &order["saga"];
+    println!("\n--- {} is {}, its saga {}", order["order_id"], order["status"], saga["status"]);
+    for entry in saga["timeline"].as_array().into_iter().flatten() {
+        let [at, step, event, attempt, detail] =
+            ["at", "step", "event", "attempt", "detail"].map(|field| &entry[field]);
+        println!("{at} {step} {event} (attempt {attempt}) {detail}");
+    }
+}
+
+/// The laws that are broken, with what was found.
+#[derive(Default)]
+struct Broken(Vec<String>);
+
+impl Broken {
+    #[expect(clippy::needless_pass_by_value, reason = "a law reads better without borrows")]
+    fn unless<T: PartialEq + std::fmt::Debug>(&mut self, law: &str, found: T, expected: T) {
+        if found == expected {
+            return;
+        }
+        let mut text = format!("{law}: found {found:?}, expected {expected:?}");
+        text.truncate(text.floor_char_boundary(1_000));
+        self.0.push(text);
+    }
+}
+
+async fn number(db: &mut PgConnection, sql: &str) -> i64 {
+    let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+    query.fetch_one(db).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+async fn by_name(db: &mut PgConnection, sql: &str) -> BTreeMap<String, i64> {
+    let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
+    let rows = query.fetch_all(db).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}

@@ -1,0 +1,186 @@
+//! The four services as processes: started, killed, started again.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{env, fmt};
+
+use examples::shared::http::Client;
+use tokio::time::{sleep, timeout};
+
+use crate::broker;
+use crate::dice::Dice;
+use crate::support::database::Databases;
+use crate::support::programs;
+
+pub(crate) const SERVICES: [&str; 4] = ["orders", "payments", "inventory", "orchestrator"];
+const START: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(20);
+/// How much of each log is printed when a law is broken.
+const LOG_LINES: usize = 30;
+
+/// The services of a run. What still runs when this is dropped is killed.
+pub(crate) struct Services(Vec<Service>);
+
+struct Service {
+    name: &'static str,
+    url: String,
+    port: u16,
+    database: String,
+    orchestrator: String,
+    log: PathBuf,
+    process: Child,
+}
+
+/// Builds the programs as they are now: what cargo does by itself only for other kinds of tests.
+pub(crate) fn build() {
+    let test = env::current_exe().expect("a test knows its own path");
+    let is_release = test.components().any(|part| part.as_os_str() == "release");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "-p", "examples", "--examples"]);
+    build.args(is_release.then_some("--release"));
+    assert!(build.status().expect("cargo runs").success(), "the examples do not build");
+}
+
+impl Services {
+    /// Starts all four on fresh databases, and waits until they are ready.
+    pub(crate) async fn start(dice: &mut Dice) -> Self {
+        let databases = Databases::new("examples_e2e_").await;
+        let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e");
+        fs::create_dir_all(&logs).expect("the build's temporary directory is writable");
+        let ports = SERVICES.map(|_| free_port(dice));
+        let mut services = Vec::new();
+        for (name, port) in SERVICES.into_iter().zip(ports) {
+            let log = logs.join(format!("{name}.log"));
+            File::create(&log).expect("a new log");
+            let database = databases.create(name).await;
+            let orchestrator = format!("http://127.0.0.1:{}", ports[3]);
+            let process = spawn(name, port, &database, &orchestrator, &log);
+            let url = format!("http://127.0.0.1:{port}");
+            services.push(Service { name, url, port, database, orchestrator, log, process });
+        }
+        let services = Self(services);
+        for service in &services.0 {
+            if timeout(START, service.ready()).await.is_err() {
+                services.print_logs();
+                panic!("{} is not ready", service.name);
+            }
+        }
+        services
+    }
+
+    pub(crate) fn orders(&self) -> Client {
+        self.0[0].client()
+    }
+
+    /// Returns the URL of a service's database.
+    pub(crate) fn database(&self, name: &str) -> &str {
+        let service = self.0.iter().find(|service| service.name == name);
+        &service.expect("one of the four").database
+    }
+
+    /// Kills a service with SIGKILL and starts it again at once.
+    pub(crate) fn kill_and_restart(&mut self, name: &str) {
+        let service = self.0.iter_mut().find(|service| service.name == name);
+        let service = service.expect("one of the four");
+        if let Some(status) = service.process.try_wait().expect("its state") {
+            service.print_log();
+            panic!("{name} died by itself, with {status}");
+        }
+        service.process.kill().expect("kill it");
+        service.process.wait().expect("its end");
+        let Service { port, database, orchestrator, log, .. } = &*service;
+        service.process = spawn(service.name, *port, database, orchestrator, log);
+    }
+
+    /// Asks every service to stop, and waits until it has done so in order.
+    pub(crate) async fn stop(mut self) {
+        for service in &self.0 {
+            let mut kill = Command::new("kill");
+            let sent = kill.arg("-TERM").arg(service.process.id().to_string()).status();
+            assert!(sent.expect("kill runs").success(), "{} is there", service.name);
+        }
+        for service in &mut self.0 {
+            let ended = timeout(STOP, async {
+                loop {
+                    if let Some(status) = service.process.try_wait().expect("its state") {
+                        return status;
+                    }
+                    sleep(Duration::from_millis(20)).await;
+                }
+            });
+            let status = ended.await.unwrap_or_else(|_| panic!("{} does not stop", service.name));
+            assert!(status.success(), "{} stopped with {status}", service.name);
+        }
+    }
+
+    pub(crate) fn print_logs(&self) {
+        self.0.iter().for_each(Service::print_log);
+    }
+}
+
+impl Service {
+    fn client(&self) -> Client {
+        Client::new(&self.url).expect("a URL")
+    }
+
+    async fn ready(&self) {
+        let client = self.client();
+        while !matches!(client.get("/ready").await, Ok((status, _)) if status == 200) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn print_log(&self) {
+        println!("\n--- the end of the log of {self}");
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+            println!("{line}");
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.log.display())
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        for service in &mut self.0 {
+            // It may have stopped already.
+            let _ = service.process.kill();
+            let _ = service.process.wait();
+        }
+    }
+}
+
+fn spawn(name: &str, port: u16, database: &str, orchestrator: &str, log: &Path) -> Child {
+    let log = File::options().append(true).open(log).expect("the log");
+    programs::command(name)
+        .env("PORT", port.to_string())
+        .env("DATABASE_URL", database)
+        .env("KAFKA_BROKERS", broker::brokers())
+        .env("ORCHESTRATOR_URL", orchestrator)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{name} does not start: {error}"))
+}
+
+/// Finds a port that no connection gets by chance while its service is dead: one below those that
+/// systems give to clients.
+fn free_port(dice: &mut Dice) -> u16 {
+    loop {
+        let port = u16::try_from(10_000 + dice.below(20_000)).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What the tests of the services share.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+pub(crate) mod database;
+pub(crate) mod programs;
+
+use std::time::Duration;
+
+use examples::orders::together::Together;
+use examples::shared::http::Client;
+use tokio_util::sync::CancellationToken;
+
+/// All four services in this process, in memory, until it is dropped.
+pub(crate) struct Shop {
+    pub(crate) orders: Client,
+    stop: CancellationToken,
+}
+
+impl Shop {
+    pub(crate) async fn open() -> Self {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let together = Together::listen(address).await.expect("four free ports");
+        let [orders, ..] = together.urls().expect("the services have URLs");
+        let stop = CancellationToken::new();
+        tokio::spawn(together.serve(stop.clone()));
+        Self { orders: Client::new(&orders).expect("a URL"), stop }
+    }
+
+    /// Waits until the saga of an order has ended, and returns the order.
+    pub(crate) async fn ended(&self, order_id: &str) -> serde_json::Value {
+        let path = format!("/orders/{order_id}");
+        let ended = async {
+            loop {
+                let (_, order) = self.orders.get(&path).await.expect("an answer");
+                let status = order["saga"]["status"].as_str();
+                if order["status"] != "pending"
+                    && matches!(status, Some("completed" | "compensated"))
+                {
+                    return order;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the order ends in time")
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
