@@ -24,6 +24,22 @@ pub enum BeforePivot {}
 #[derive(Debug)]
 pub enum AfterPivot {}
 
+/// Where a saga can still turn back: [`BeforePivot`], and nowhere else.
+#[diagnostic::on_unimplemented(
+    message = "after its pivot a saga only goes forward",
+    label = "cannot stand here: the saga has its pivot, or a `.then(..)`, already",
+    note = "a saga has one pivot; what can be undone stands before it",
+    note = "add what follows the pivot with `.then(..)` or `.then_parallel(..)`"
+)]
+pub trait CanTurnBack: sealed::Sealed {}
+
+impl CanTurnBack for BeforePivot {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::BeforePivot {}
+}
+
 /// Builds a [`Saga`]: steps in order, settings after the step that they belong to.
 ///
 /// The second parameter is where the builder stands; you never write it. Before the pivot every
@@ -58,19 +74,24 @@ impl<D: SagaData> SagaBuilder<D, BeforePivot> {
     pub(super) fn new() -> Self {
         Self { version: 1, steps: Vec::new(), stages: 0, error: None, phase: PhantomData }
     }
+}
 
+impl<D: SagaData, Phase> SagaBuilder<D, Phase> {
     /// Adds a step that is undone if a later step fails.
-    pub fn step<S: Compensate<D>>(self, step: S) -> Self {
+    pub fn step<S: Compensate<D>>(self, step: S) -> Self
+    where
+        Phase: CanTurnBack,
+    {
         self.stage(vec![compensable(step)])
     }
 
     /// Adds steps that run in parallel and are undone, in parallel, if one of them or a later step fails.
     ///
     /// If one branch is refused, the others are awaited before any of them is undone.
-    pub fn parallel(
-        self,
-        group: impl FnOnce(Branches<D, BeforePivot>) -> Branches<D, BeforePivot>,
-    ) -> Self {
+    pub fn parallel(self, group: impl FnOnce(Branches<D, Phase>) -> Branches<D, Phase>) -> Self
+    where
+        Phase: CanTurnBack,
+    {
         let branches = group(Branches { steps: Vec::new(), phase: PhantomData });
         self.stage(branches.steps)
     }
@@ -82,7 +103,10 @@ impl<D: SagaData> SagaBuilder<D, BeforePivot> {
         self,
         name: StepName,
         compensation: impl Fn(&D, &Cause) -> C + Send + Sync + 'static,
-    ) -> Self {
+    ) -> Self
+    where
+        Phase: CanTurnBack,
+    {
         let compensation = action::<D, C>(
             RetryPolicy::PERSISTENT,
             move |data, cause| compensation(data, cause),
@@ -98,21 +122,28 @@ impl<D: SagaData> SagaBuilder<D, BeforePivot> {
     ///
     /// A refusal of the pivot itself still compensates. If its outcome stays unknown, it is asked
     /// for until its attempts are used up, and then the saga parks.
-    pub fn pivot<S: Step<D>>(self, step: S) -> SagaBuilder<D, AfterPivot> {
+    pub fn pivot<S: Step<D>>(self, step: S) -> SagaBuilder<D, AfterPivot>
+    where
+        Phase: CanTurnBack,
+    {
         self.after_pivot().stage(vec![forward(step, StepKind::Pivot)])
     }
 
     /// Adds a step that is retried until it succeeds and never undone; nothing that can be undone may follow.
+    ///
+    /// If its attempts are used up, or it is refused, the saga parks.
     pub fn then<S: Step<D>>(self, step: S) -> SagaBuilder<D, AfterPivot> {
-        self.after_pivot().then(step)
+        self.after_pivot().stage(vec![forward(step, StepKind::Retriable)])
     }
 
-    /// Adds parallel steps that are retried until they succeed; nothing that can be undone may follow.
+    /// Adds parallel steps that are retried until they succeed and never undone; nothing that can
+    /// be undone may follow.
     pub fn then_parallel(
         self,
         group: impl FnOnce(Branches<D, AfterPivot>) -> Branches<D, AfterPivot>,
     ) -> SagaBuilder<D, AfterPivot> {
-        self.after_pivot().then_parallel(group)
+        let branches = group(Branches { steps: Vec::new(), phase: PhantomData });
+        self.after_pivot().stage(branches.steps)
     }
 
     fn after_pivot(self) -> SagaBuilder<D, AfterPivot> {
@@ -126,27 +157,12 @@ impl<D: SagaData> SagaBuilder<D, BeforePivot> {
     }
 }
 
-impl<D: SagaData> SagaBuilder<D, AfterPivot> {
-    /// Adds a step that is retried until it succeeds and never undone.
-    ///
-    /// If its attempts are used up, or it is refused, the saga parks.
-    pub fn then<S: Step<D>>(self, step: S) -> Self {
-        self.stage(vec![forward(step, StepKind::Retriable)])
-    }
-
-    /// Adds steps that run in parallel, are retried until they succeed, and are never undone.
-    pub fn then_parallel(
-        self,
-        group: impl FnOnce(Branches<D, AfterPivot>) -> Branches<D, AfterPivot>,
-    ) -> Self {
-        let branches = group(Branches { steps: Vec::new(), phase: PhantomData });
-        self.stage(branches.steps)
-    }
-}
-
-impl<D: SagaData> Branches<D, BeforePivot> {
+impl<D: SagaData, Phase> Branches<D, Phase> {
     /// Adds a branch that is undone if another branch or a later step fails.
-    pub fn step<S: Compensate<D>>(mut self, step: S) -> Self {
+    pub fn step<S: Compensate<D>>(mut self, step: S) -> Self
+    where
+        Phase: CanTurnBack,
+    {
         self.steps.push(compensable(step));
         self
     }

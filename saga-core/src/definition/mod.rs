@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::{Codec, SagaName};
 
-pub use builder::{AfterPivot, BeforePivot, Branches, SagaBuilder};
+pub use builder::{AfterPivot, BeforePivot, Branches, CanTurnBack, SagaBuilder};
 pub use erased::Definition;
 pub(crate) use erased::{Action, Data, StepDefinition, StepKind};
 pub use error::DefinitionError;
@@ -94,7 +94,7 @@ pub trait SagaData: Sized + Send + Sync + 'static {
 ///
 /// let saga = Saga::<PlaceOrder>::builder()
 ///     .step(ReserveStock) // must be `Compensate`: undone if a later step fails
-///     .pivot(ChargeCard) // at most once; `.pivot` and `.step` do not exist after it
+///     .pivot(ChargeCard) // at most once; no `.pivot` and no `.step` after it
 ///     .then(ShipOrder) // retried until it succeeds
 ///     .build()?;
 /// assert_eq!(saga.version(), 1);

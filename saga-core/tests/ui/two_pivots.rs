@@ -1,0 +1,9 @@
+#[path = "support/shop.rs"]
+mod shop;
+
+use saga_core::Saga;
+use shop::*;
+
+fn main() {
+    let _ = Saga::<Order>::builder().pivot(ChargeCard).pivot(ChargeCard);
+}
