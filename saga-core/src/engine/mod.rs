@@ -38,7 +38,7 @@ use crate::{
     CorrelationId, Error, IdempotencyKey, ParticipantName, SagaData, SagaId, SagaName, StoreError,
 };
 use registry::Registry;
-use request::{Accepted, Happening, Input, Request, Start};
+use request::{Accepted, Happening, Input, Request, Requester, Start};
 
 pub use builder::EngineBuilder;
 pub use view::SagaView;
@@ -142,7 +142,7 @@ impl Engine {
             key: Some(key),
             origin,
             data: Box::new(data),
-            responder: Some(responder),
+            requester: Requester::Caller(responder),
         };
         self.ask(Request::Input(Input::Start(start))).await?;
         let Accepted { saga, is_new } = answer.await.unwrap_or(Err(Error::Stopped))?;

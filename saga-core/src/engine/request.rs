@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::definition::{Data, Definition};
 use crate::machine::{Event, Origin, Status};
 use crate::store::DeadLetter;
-use crate::transport::{Position, Record};
+use crate::transport::{Delivery, Position, Record};
 use crate::{Error, IdempotencyKey, MessageId, SagaId};
 
 /// What a caller asks of the loop.
@@ -31,8 +31,15 @@ pub(super) struct Start {
     pub(super) key: Option<IdempotencyKey>,
     pub(super) origin: Origin,
     pub(super) data: Data,
-    /// Who waits for it; nobody, if a fact starts it.
-    pub(super) responder: Option<oneshot::Sender<Result<Accepted, Error>>>,
+    pub(super) requester: Requester,
+}
+
+/// Who asked for a start.
+pub(super) enum Requester {
+    /// A caller that waits for the answer.
+    Caller(oneshot::Sender<Result<Accepted, Error>>),
+    /// A fact, with the record that it came in: set aside if its saga cannot start.
+    Fact(Box<Delivery>),
 }
 
 /// The answer to a start.

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tracing::{debug, error, trace, warn};
 
-use super::request::{Accepted, Batch, Happening, Input, Start};
+use super::request::{Accepted, Batch, Happening, Input, Requester, Start};
 use super::routing::envelope;
 use super::work::{Broken, Work};
-use super::worker::Worker;
+use super::worker::{Worker, dead_letter_of};
 use crate::machine::{Event, OutgoingCommand, Progress, ReplyEvent, Verdict};
 use crate::message::Outcome;
 use crate::outage::Outage;
@@ -30,7 +29,7 @@ struct Round {
 /// A saga that was decided to start and is not committed yet.
 struct Starting {
     work: Work,
-    responders: Vec<oneshot::Sender<Result<Accepted, Error>>>,
+    requesters: Vec<Requester>,
 }
 
 /// A command for a participant inside the engine.
@@ -86,6 +85,10 @@ impl Worker {
         round.starting = self.begin(starts);
         round.local = self.take_local();
         self.carry_through(round).await?;
+        if !self.unstartable.is_empty() {
+            let unstartable = std::mem::take(&mut self.unstartable);
+            self.set_aside(unstartable).await?;
+        }
         Ok(positions)
     }
 
@@ -107,9 +110,12 @@ impl Worker {
                             Box::pin(self.carry_through(part)).await?;
                         }
                     } else {
-                        parts.into_iter().for_each(|it| it.reject(operation, &*source));
+                        parts.into_iter().for_each(|it| self.reject(it, operation, &*source));
                     }
                     return Ok(());
+                }
+                Err(Setback::Store(StoreError::Corrupt { saga, source })) => {
+                    round.leave_out(saga, &*source);
                 }
                 Err(Setback::Store(error)) => {
                     outage.outlast(error).await?;
@@ -175,12 +181,12 @@ impl Worker {
         let mut starting: Vec<Starting> = Vec::with_capacity(starts.len());
         let mut by_key = HashMap::new();
         for start in starts {
-            let Start { saga, definition, key, origin, data, responder } = start;
+            let Start { saga, definition, key, origin, data, requester } = start;
             let name = definition.name().clone();
             if let Some(key) = &key {
                 let index = *by_key.entry((name.clone(), key.clone())).or_insert(starting.len());
                 if let Some(first) = starting.get_mut(index) {
-                    first.responders.extend(responder);
+                    first.requesters.push(requester);
                     continue;
                 }
             }
@@ -194,21 +200,34 @@ impl Worker {
             let cause = origin.causation;
             let progress = Progress::start_erased(&definition, saga, origin, data);
             let mut work = Work::start(definition, progress, new, cause);
-            match work.decide(Event::Started, now) {
-                Ok(_) => {
-                    starting.push(Starting { work, responders: responder.into_iter().collect() });
-                }
+            let decided = work.decide(Event::Started, now);
+            let start = Starting { work, requesters: vec![requester] };
+            match decided {
+                Ok(_) => starting.push(start),
                 Err(Broken(problem)) => {
-                    error!(%saga, problem, "saga cannot start");
                     by_key.retain(|_, index| *index != starting.len());
-                    if let Some(responder) = responder {
-                        let reason = "its definition fails to make the first command";
-                        let _ = responder.send(Err(Error::Refused { saga, reason }));
-                    }
+                    self.refuse(start, &problem);
                 }
             }
         }
         starting
+    }
+
+    /// Says that a saga does not start: to its callers as an error, of its facts by setting them aside.
+    fn refuse(&mut self, start: Starting, problem: &str) {
+        let saga = start.work.saga;
+        error!(%saga, problem, "saga cannot start");
+        for requester in start.requesters {
+            match requester {
+                Requester::Caller(caller) => {
+                    let reason = "its data or its first command cannot be made or stored";
+                    let _ = caller.send(Err(Error::Refused { saga, reason }));
+                }
+                Requester::Fact(delivery) => {
+                    self.unstartable.push(dead_letter_of(*delivery, "unstartable", problem));
+                }
+            }
+        }
     }
 
     /// Brings the sagas of a round together, from the cache or else from the store.
@@ -312,12 +331,7 @@ impl Worker {
                     tick.commits.extend(commit);
                     startable.push(start);
                 }
-                Err(Broken(problem)) => {
-                    error!(saga = %start.work.saga, problem, "saga cannot start");
-                    let saga = start.work.saga;
-                    let reason = "its data or its first command cannot be stored";
-                    start.respond(|| Err(Error::Refused { saga, reason }));
-                }
+                Err(Broken(problem)) => self.refuse(start, &problem),
             }
         }
         *starting = startable;
@@ -394,8 +408,7 @@ impl Worker {
         }
         for mut start in round.starting {
             let saga = start.work.saga;
-            let mut is_new = true;
-            start.respond(|| Ok(Accepted { saga, is_new: std::mem::take(&mut is_new) }));
+            start.accept(saga, true);
             self.keep(start.work, false);
         }
         for (happening, came) in round.happenings.into_iter().zip(came) {
@@ -511,10 +524,10 @@ impl Worker {
             let known = start.work.key().and_then(|key| found.get(&key).copied());
             match known {
                 _ if written.contains(&saga) => {
-                    let mut is_new = true;
-                    start.respond(|| Ok(Accepted { saga, is_new: std::mem::take(&mut is_new) }));
+                    start.accept(saga, true);
+                    self.keep(start.work, false);
                 }
-                Some(saga) => start.respond(|| Ok(Accepted { saga, is_new: false })),
+                Some(saga) => start.accept(saga, false),
                 None => open.push(start),
             }
         }
@@ -539,33 +552,52 @@ impl Round {
         starts.chain(events).chain(local).collect()
     }
 
-    /// Gives up on elements that the store refuses.
-    fn reject(self, operation: &'static str, source: &(dyn std::error::Error + Send + Sync)) {
-        let refused = || {
-            let source: BoxError = source.to_string().into();
-            Error::Store(StoreError::Refused { operation, source })
-        };
-        for mut start in self.starting {
-            error!(saga = %start.work.saga, %source, "the store refuses the saga; it is not started");
-            start.respond(|| Err(refused()));
-        }
-        for happening in self.happenings {
-            error!(saga = %happening.saga, %source, "the store refuses what happened to the saga; it is dropped");
+    /// Leaves out a saga whose stored state cannot be read: a person must look, and the others go on.
+    fn leave_out(&mut self, saga: SagaId, source: &(dyn std::error::Error + Send + Sync)) {
+        error!(%saga, %source, "stored state of the saga cannot be read; what happens to it is dropped");
+        self.local.retain(|call| call.saga != saga);
+        for happening in self.happenings.extract_if(.., |it| it.saga == saga) {
             if let Some(responder) = happening.responder {
-                let _ = responder.send(Err(refused()));
+                let source: BoxError = source.to_string().into();
+                let _ = responder.send(Err(StoreError::Corrupt { saga, source }.into()));
             }
         }
-        for call in self.local {
+    }
+}
+
+impl Worker {
+    /// Gives up on elements that the store refuses.
+    fn reject(
+        &mut self,
+        round: Round,
+        operation: &'static str,
+        source: &(dyn std::error::Error + Send + Sync),
+    ) {
+        for start in round.starting {
+            self.refuse(start, &format!("the store refuses it during {operation}: {source}"));
+        }
+        for happening in round.happenings {
+            error!(saga = %happening.saga, %source, "the store refuses what happened to the saga; it is dropped");
+            if let Some(responder) = happening.responder {
+                let source: BoxError = source.to_string().into();
+                let _ = responder.send(Err(StoreError::Refused { operation, source }.into()));
+            }
+        }
+        for call in round.local {
             error!(saga = %call.saga, step = %call.command.step, %source, "the store refuses the outcome of a local command");
         }
     }
 }
 
 impl Starting {
-    fn respond(&mut self, mut answer: impl FnMut() -> Result<Accepted, Error>) {
-        for responder in self.responders.drain(..) {
-            // A caller that has gone away is no error: the saga is durable.
-            let _ = responder.send(answer());
+    /// Tells whoever asked that the saga is durable; only the first can be the one that started it.
+    fn accept(&mut self, saga: SagaId, mut is_new: bool) {
+        for requester in self.requesters.drain(..) {
+            if let Requester::Caller(caller) = requester {
+                // A caller that has gone away is no error: the saga is durable.
+                let _ = caller.send(Ok(Accepted { saga, is_new }));
+            }
+            is_new = false;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A saga in the engine's hands: loaded, decided on, not yet committed.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +13,13 @@ use crate::machine::{
     Decision, Event, Failure, HistoryEntry, HistoryKind, Ignored, OutgoingCommand, Progress,
     Status, Verdict, decide, encode_history, parked_without_definition,
 };
-use crate::message::ENVELOPE_BYTES_MAX;
+use crate::message::{PAYLOAD_BYTES_MAX, describe};
 use crate::store::erased::DynSagaStore;
 use crate::store::{Commit, NewSaga, Snapshot, Version, WakeAt};
 use crate::{IdempotencyKey, MessageId, SagaId, SagaName, Timestamp};
 
 /// How long a saga that waits for a participant inside the engine stays with a process that says nothing.
 const HANDOVER: Duration = Duration::from_secs(5);
-
-/// Largest command, in bytes; the rest of what an envelope may have is for its headers.
-const PAYLOAD_BYTES_MAX: usize = ENVELOPE_BYTES_MAX - 8 * 1024;
 
 /// A saga with what was decided since it was last committed.
 pub(super) struct Work {
@@ -89,13 +87,14 @@ impl Work {
             }
             Some(definition) => {
                 let state = snapshot.state.clone();
-                match Progress::decode(definition, snapshot.saga, snapshot.status, state) {
+                let (saga, status) = (snapshot.saga, snapshot.status);
+                match guarded(|| Progress::decode(definition, saga, status, state)) {
                     Ok(progress) => {
                         let definition = Arc::clone(definition);
                         let body = Body::Known { definition, progress: Some(progress) };
                         return Self::stored(snapshot, body);
                     }
-                    Err(error) => error.to_string(),
+                    Err(Broken(problem)) => problem,
                 }
             }
         };
@@ -162,10 +161,8 @@ impl Work {
             }
         };
         let before = progress.take().ok_or_else(|| Broken("an earlier decision failed".into()))?;
-        // The user's own functions run in here; one that panics must take nobody along.
-        let decided = catch_unwind(AssertUnwindSafe(|| decide(definition, before, event, now)));
-        let Decision { progress: after, verdict, commands, history } = decided
-            .map_err(|panic| Broken(format!("definition panicked: {}", text_of(&*panic))))?;
+        let decided = guarded(|| Ok::<_, Infallible>(decide(definition, before, event, now)));
+        let Decision { progress: after, verdict, commands, history } = decided?;
         *progress = Some(after);
         self.is_dirty |= verdict == Verdict::Applied;
         self.commands.extend(commands);
@@ -249,9 +246,9 @@ impl Work {
             return Ok(None);
         }
         let state = match &self.body {
-            Body::Known { definition, progress: Some(progress) } => progress
-                .encode(definition)
-                .map_err(|error| Broken(format!("data cannot be encoded: {error}")))?,
+            Body::Known { definition, progress: Some(progress) } => {
+                guarded(|| progress.encode(definition))?
+            }
             // A decision panicked; the saga is on the list of the broken already.
             Body::Known { progress: None, .. } => return Ok(None),
             Body::Foreign { state, .. } => state.clone(),
@@ -305,6 +302,16 @@ impl Work {
         self.commands.clear();
         self.cause = None;
         self.is_dirty = false;
+    }
+}
+
+/// Runs what the user's own functions take part in; one that panics must take nobody along.
+pub(super) fn guarded<T, E: std::error::Error>(
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, Broken> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| Broken(describe(&error))),
+        Err(panic) => Err(Broken(format!("definition panicked: {}", text_of(&*panic)))),
     }
 }
 

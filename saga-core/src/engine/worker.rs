@@ -13,9 +13,10 @@ use tracing::{debug, error, info, warn};
 
 use super::cache::Cache;
 use super::registry::Registry;
-use super::request::{Batch, Happening, Input, Request, Start};
+use super::request::{Batch, Happening, Input, Request, Requester, Start};
 use super::routing::Routing;
 use super::timers::Timers;
+use super::work::{Broken, guarded};
 use crate::machine::{Event, Origin, OutgoingCommand, ReplyEvent, Status};
 use crate::message::{Envelope, Kind, describe};
 use crate::outage::Outage;
@@ -25,7 +26,7 @@ use crate::store::DeadLetter;
 use crate::store::erased::DynSagaStore;
 use crate::time::DynClock;
 use crate::transport::erased::{DynSubscriber, DynTransport};
-use crate::transport::{Delivery, Received, Subscription};
+use crate::transport::{Delivery, Received, Record, Subscription};
 use crate::{Error, MessageId, ParticipantName, SagaId, Timestamp, Topic, TransportError};
 
 /// Most bytes that may be on their way to the broker before no more messages are taken.
@@ -63,6 +64,8 @@ pub(super) struct Worker {
     /// How far the store's clock is ahead of ours, in microseconds.
     pub(super) clock_offset_us: i64,
     pub(super) next_scan: Timestamp,
+    /// Facts whose sagas cannot start, to be set aside before they are acknowledged.
+    pub(super) unstartable: Vec<(DeadLetter, Record)>,
     /// Partitions whose outbox is to be looked through before anything else is done for them.
     pub(super) to_recover: Vec<u32>,
 }
@@ -115,6 +118,7 @@ impl Worker {
             to_look_after: Vec::new(),
             next_look: Instant::now(),
             clock_offset_us: 0,
+            unstartable: Vec::new(),
             to_recover: Vec::new(),
         }
     }
@@ -295,10 +299,10 @@ impl Worker {
                 message: Some(envelope.id),
                 responder: None,
             })),
-            Kind::Fact => match self.start_from(&envelope) {
+            Kind::Fact => match self.start_from(&envelope, &delivery) {
                 Ok(Some(start)) => batch.inputs.push(Input::Start(start)),
                 Ok(None) => {}
-                Err(error) => set_aside(delivery, "undecodable-fact", &describe(&error), batch),
+                Err(Broken(problem)) => set_aside(delivery, "undecodable-fact", &problem, batch),
             },
             Kind::Command(_) => {
                 let detail = format!("`{}` is a command on an events topic", envelope.message_type);
@@ -307,14 +311,14 @@ impl Worker {
         }
     }
 
-    fn start_from(&self, fact: &Envelope) -> Result<Option<Start>, crate::CodecError> {
+    fn start_from(&self, fact: &Envelope, delivery: &Delivery) -> Result<Option<Start>, Broken> {
         let Some(start) = self.registry.trigger(&fact.message_type) else {
             return Ok(None);
         };
         let Some(definition) = self.registry.latest(&start.saga) else {
             return Ok(None);
         };
-        let Some((key, data)) = (start.trigger)(fact)? else {
+        let Some((key, data)) = guarded(|| (start.trigger)(fact))? else {
             return Ok(None);
         };
         Ok(Some(Start {
@@ -327,7 +331,7 @@ impl Worker {
                 traceparent: fact.traceparent.clone(),
             },
             data,
-            responder: None,
+            requester: Requester::Fact(Box::new(delivery.clone())),
         }))
     }
 
@@ -366,10 +370,19 @@ impl Worker {
 }
 
 fn set_aside(delivery: Delivery, reason: &str, detail: &str, batch: &mut Batch) {
+    batch.dead_letters.push(dead_letter_of(delivery, reason, detail));
+}
+
+/// Makes a dead letter of a delivery, and the record for its topic.
+pub(super) fn dead_letter_of(
+    delivery: Delivery,
+    reason: &str,
+    detail: &str,
+) -> (DeadLetter, Record) {
     warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
     let letter = DeadLetter::new(delivery, reason, detail);
     let record = dead_letter::record(&letter);
-    batch.dead_letters.push((letter, record));
+    (letter, record)
 }
 
 /// Waits for the broker, makes sure of the topics, and joins the group.

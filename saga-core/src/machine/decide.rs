@@ -124,8 +124,11 @@ impl Turn<'_> {
             Outcome::Rejected(_) if was_failed => {
                 return Verdict::Ignored(Ignored::NotOutstanding);
             }
-            Outcome::Rejected(message) | Outcome::FailedPermanently(message) => {
-                self.fail_compensation(index, message);
+            Outcome::Rejected(message) => {
+                self.fail_compensation(index, "compensation-rejected", message);
+            }
+            Outcome::FailedPermanently(message) => {
+                self.fail_compensation(index, "compensation-failed", message);
             }
         }
         Verdict::Applied
@@ -235,10 +238,10 @@ impl Turn<'_> {
         }
     }
 
-    fn fail_compensation(&mut self, index: usize, message: String) {
+    fn fail_compensation(&mut self, index: usize, code: &str, message: String) {
         self.progress.steps[index].state = StepState::CompensationFailed;
         self.note(index, HistoryKind::CompensationFailed, message.clone());
-        self.park(index, "compensation-failed", message);
+        self.park(index, code, message);
     }
 
     /// An attempt, forward or back, brought no answer: try again or give up.
@@ -266,7 +269,9 @@ impl Turn<'_> {
                 (step.state, step.due) = (delayed, self.now + policy.delay(attempt, seed));
                 self.note(index, HistoryKind::RetryScheduled, String::new());
             }
-            (false, _) if is_compensation => self.fail_compensation(index, message),
+            (false, _) if is_compensation => {
+                self.fail_compensation(index, "compensation-failed", message);
+            }
             (false, _) => self.give_up(index, lapse, message),
         }
     }

@@ -43,6 +43,11 @@ impl Turn<'_> {
             self.resume();
             return Verdict::Applied;
         };
+        if self.was_rejected() {
+            return Verdict::Refused(
+                "the participant has refused it on record and would again; skip or resolve it",
+            );
+        }
         self.note(index, HistoryKind::Operator, note);
         if self.step(index).state == StepState::CompensationFailed {
             self.send_compensation(index, 1);
@@ -50,6 +55,12 @@ impl Turn<'_> {
             self.send(index, 1);
         }
         Verdict::Applied
+    }
+
+    /// The inbox keeps a rejection under the command's id, which a retry does not change.
+    fn was_rejected(&self) -> bool {
+        let failure = self.progress.parked.as_ref();
+        failure.is_some_and(|it| matches!(it.code.as_str(), "rejected" | "compensation-rejected"))
     }
 
     /// A step that was asked for and is skipped is still undone if the saga turns back.

@@ -8,8 +8,13 @@ use crate::{
     CorrelationId, MessageId, MessageType, ParticipantName, Payload, SagaId, StepName, Timestamp,
 };
 
-/// Largest envelope that is sent or read, in bytes: what Kafka takes by default.
-pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
+/// Largest envelope that is sent or read, in bytes.
+///
+/// Below the million that Kafka's clients and brokers take by default, so that what was committed can be sent.
+pub const ENVELOPE_BYTES_MAX: usize = 960 * 1024;
+
+/// Largest payload, in bytes; the rest of what an envelope may have is for its headers.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = ENVELOPE_BYTES_MAX - 8 * 1024;
 
 /// Longest `traceparent` that is carried on, in bytes; a longer one is dropped.
 const TRACEPARENT_BYTES_MAX: usize = 64;
@@ -204,9 +209,14 @@ impl TryFrom<wire::EventEnvelope> for Envelope {
     type Error = EnvelopeError;
 
     fn try_from(wire: wire::EventEnvelope) -> Result<Self, EnvelopeError> {
+        let id = header("id", wire.id.parse())?;
         let kind = kind(&wire)?;
+        if matches!(&kind, Kind::Command(command) if command.compensates == Some(id)) {
+            let problem = "a command cannot compensate itself".to_owned();
+            return Err(EnvelopeError::Header { header: "compensates", problem });
+        }
         Ok(Self {
-            id: header("id", wire.id.parse())?,
+            id,
             message_type: header("type", MessageType::parse(&wire.r#type))?,
             source: header("source", ParticipantName::parse(&wire.source))?,
             correlation: header("correlation_id", CorrelationId::new(wire.correlation_id))?,

@@ -5,6 +5,7 @@ mod envelope;
 mod reply;
 
 pub use command::{Command, Fact, Message};
+pub(crate) use envelope::PAYLOAD_BYTES_MAX;
 pub use envelope::{
     CommandHeaders, ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, Kind, Outcome, ReplyHeaders,
 };

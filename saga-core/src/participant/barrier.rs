@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
+use uuid::Uuid;
 
 use super::inbox::InboxRecord;
 use super::route::Answer;
@@ -48,9 +49,9 @@ impl Barrier {
         Ok(Self { known, records: Vec::new() })
     }
 
-    /// Decides whether a command is carried out. A compensation of an external call always is,
-    /// unless the call was refused: it may have been made and not recorded.
-    pub(super) fn rule(&mut self, command: &Envelope, is_external: bool) -> Ruling {
+    /// Decides whether a command is carried out. In a participant that calls other systems a
+    /// compensation always is, unless its command was refused: a call may have been made and not recorded.
+    pub(super) fn rule(&mut self, command: &Envelope, calls_out: bool) -> Ruling {
         if let Some(recorded) = self.known.get(&command.id) {
             return Ruling::Answer(Arc::new(recorded.clone()));
         }
@@ -63,7 +64,7 @@ impl Barrier {
             Some(_) => Ruling::Answer(self.record(command.id, Answer::nothing_to_undo())),
             None => {
                 self.record(compensated, Answer::undone_before(&command.message_type));
-                if is_external {
+                if calls_out {
                     return Ruling::CarryOut;
                 }
                 Ruling::Answer(self.record(command.id, Answer::nothing_to_undo()))
@@ -94,17 +95,24 @@ pub(super) fn ids(commands: &[&Envelope]) -> Vec<MessageId> {
     ids.flatten().collect::<HashSet<_>>().into_iter().collect()
 }
 
-/// Splits a batch into rounds, in order, with at most one command of a saga in each.
+/// Splits a batch into rounds, in order, so that no two commands of a round have to do with each
+/// other: not of one saga, not of one id, not the one a compensation of the other.
 pub(super) fn rounds(commands: &[&Envelope]) -> Vec<Vec<usize>> {
     let mut rounds: Vec<Vec<usize>> = Vec::new();
-    let mut next_round = HashMap::new();
+    let mut next_round: HashMap<Uuid, usize> = HashMap::new();
     for (index, command) in commands.iter().enumerate() {
-        let round = next_round.entry(headers(command).saga).or_insert(0);
-        if rounds.len() == *round {
+        let headers = headers(command);
+        let touched =
+            [Some(headers.saga.0), Some(command.id.0), headers.compensates.map(|id| id.0)];
+        let touched = || touched.iter().flatten();
+        let round = touched().filter_map(|id| next_round.get(id).copied()).max().unwrap_or(0);
+        if rounds.len() == round {
             rounds.push(Vec::new());
         }
-        rounds[*round].push(index);
-        *round += 1;
+        rounds[round].push(index);
+        for id in touched() {
+            next_round.insert(*id, round + 1);
+        }
     }
     rounds
 }
@@ -134,7 +142,7 @@ impl Recorded {
     fn decode(bytes: Bytes) -> Result<Self, CodecError> {
         let reply = wire::RecordedReply::decode(bytes).map_err(CodecError::new)?;
         Ok(Self {
-            reply: MessageId(uuid::Uuid::from_slice(&reply.reply_id).map_err(CodecError::new)?),
+            reply: MessageId(Uuid::from_slice(&reply.reply_id).map_err(CodecError::new)?),
             answer: Answer {
                 outcome: Outcome::from_wire(reply.outcome, reply.reason)
                     .map_err(CodecError::new)?,

@@ -89,6 +89,11 @@ impl<Conn: Send + 'static> Participant<Conn> {
         matches!(self.routes.get(command), Some(Route::Transactional(_)))
     }
 
+    /// Returns true if some commands are carried out by calls that may be made and not recorded.
+    fn calls_out(&self) -> bool {
+        self.routes.values().any(|route| matches!(route, Route::External(_)))
+    }
+
     /// Carries out commands, none twice of one saga, and answers each in order.
     ///
     /// Commands of one type are handed over together.
@@ -116,13 +121,8 @@ impl<Conn: Send + 'static> Participant<Conn> {
         commands: &[&Envelope],
         connection: &mut Conn,
     ) -> Result<(Vec<Answer>, Vec<Record>), LocalFailure> {
-        match self.carry_out(commands, connection).await {
-            Ok(carried_out) => Ok(carried_out),
-            Err(failure) if failure.is_terminal => {
-                Err(LocalFailure(Outcome::FailedPermanently(failure.message)))
-            }
-            Err(failure) => Err(LocalFailure(Outcome::FailedTransiently(failure.message))),
-        }
+        let carried_out = self.carry_out(commands, connection).await;
+        carried_out.map_err(|failure| LocalFailure(failure.into_outcome()))
     }
 }
 

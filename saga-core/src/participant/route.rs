@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::handler::{Context, Handle, HandleAll, HandleExternal, HandlerError};
-use crate::message::{Envelope, Kind, Message, Outcome};
+use crate::message::{Envelope, Kind, Message, Outcome, PAYLOAD_BYTES_MAX};
 use crate::transport::Record;
 use crate::{Codec, Command, IdempotencyKey, MessageType, Payload, Reply, SagaId};
 
@@ -138,6 +138,12 @@ fn answer<C: Command>(reply: Reply<C::Reply>) -> Result<Answer, Failure> {
             let payload = <C::Reply as Message>::Codec::encode(&reply).map_err(|error| {
                 Failure { message: format!("reply cannot be encoded: {error}"), is_terminal: true }
             })?;
+            if payload.0.len() > PAYLOAD_BYTES_MAX {
+                let bytes = payload.0.len();
+                let message =
+                    format!("reply has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} can be sent");
+                return Err(Failure { message, is_terminal: true });
+            }
             Ok(Answer { outcome: Outcome::Succeeded, message_type, payload })
         }
         Reply::Rejected(rejection) => {
@@ -157,6 +163,21 @@ fn context<'a, Conn>(
         Kind::Fact | Kind::Reply(_) => (SagaId(uuid::Uuid::nil()), 1),
     };
     Context { connection, command, saga, attempt, facts }
+}
+
+/// Longest message of a failure that a saga keeps, in bytes.
+const FAILURE_BYTES_MAX: usize = 2048;
+
+impl Failure {
+    /// Returns the outcome that a saga is told.
+    pub(super) fn into_outcome(self) -> Outcome {
+        let mut message = self.message;
+        message.truncate(message.floor_char_boundary(FAILURE_BYTES_MAX));
+        match self.is_terminal {
+            true => Outcome::FailedPermanently(message),
+            false => Outcome::FailedTransiently(message),
+        }
+    }
 }
 
 impl From<HandlerError> for Failure {

@@ -13,7 +13,7 @@ use tracing::{Instrument as _, debug, error, info, info_span, warn};
 use super::barrier::{Barrier, Recorded, Ruling, headers, ids, rounds};
 use super::route::{Answer, Failure, Route};
 use super::{Handled, Inbox, Participant};
-use crate::message::{Envelope, Kind, Outcome, ReplyHeaders, describe};
+use crate::message::{Envelope, Kind, ReplyHeaders, describe};
 use crate::outage::Outage;
 use crate::outlet::Outlet;
 use crate::policy::dead_letter;
@@ -29,6 +29,8 @@ const ROWS_MAX: usize = 10_000;
 const BATCH_MAX: usize = 512;
 /// Most bytes that may be on their way to the broker before no more commands are taken.
 const OUTLET_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How often in a row a batch may meet what others record before it is taken apart.
+const CONFLICTS_MAX: u32 = 10;
 /// How often a command that failed is tried at once, before the saga's policy decides.
 const QUICK_TRIES: u32 = 3;
 const QUICK_BACKOFF: Backoff =
@@ -62,14 +64,15 @@ impl<Conn: Send + 'static> Participant<Conn> {
             transport,
             stop: stop.clone(),
         };
-        RunningParticipant { stop, task: tokio::spawn(service.run().instrument(span)) }
+        RunningParticipant { stop, task: Some(tokio::spawn(service.run().instrument(span))) }
     }
 }
 
 /// A participant that takes commands. Dropping it stops it without waiting.
 pub struct RunningParticipant {
     stop: CancellationToken,
-    task: JoinHandle<Result<(), Error>>,
+    /// Gone once its end was told.
+    task: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl RunningParticipant {
@@ -80,7 +83,7 @@ impl RunningParticipant {
     /// What made it stop before it was asked to, if something did.
     pub async fn shutdown(mut self) -> Result<(), Error> {
         self.stop.cancel();
-        (&mut self.task).await.unwrap_or(Err(Error::Stopped))
+        self.stopped().await
     }
 
     /// Waits until it stops by itself, which it does only for an error that no retry can mend.
@@ -93,7 +96,10 @@ impl RunningParticipant {
     ///
     /// It goes on when the future is dropped.
     pub async fn stopped(&mut self) -> Result<(), Error> {
-        (&mut self.task).await.unwrap_or(Err(Error::Stopped))
+        let Some(running) = &mut self.task else { return Ok(()) };
+        let stopped = running.await.unwrap_or(Err(Error::Stopped));
+        self.task = None;
+        stopped
     }
 }
 
@@ -294,7 +300,7 @@ impl<S: Inbox> Service<S> {
     async fn handle_transactionals(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
         let mut groups = vec![commands];
         let mut outage = Outage::new(&self.stop);
-        let mut quick_tries = 0;
+        let (mut quick_tries, mut conflicts) = (0, 0);
         while let Some(mut group) = groups.pop() {
             if group.is_empty() {
                 continue;
@@ -302,13 +308,18 @@ impl<S: Inbox> Service<S> {
             let failure = match self.transact(&group).await {
                 Ok(()) => {
                     outage = Outage::new(&self.stop);
-                    quick_tries = 0;
+                    (quick_tries, conflicts) = (0, 0);
                     continue;
                 }
                 // What somebody else recorded meanwhile is found next time.
-                Err(Setback::Store(StoreError::Conflict)) => {
+                Err(Setback::Store(StoreError::Conflict)) if conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
                     groups.push(group);
                     continue;
+                }
+                Err(Setback::Store(StoreError::Conflict)) => {
+                    let message = "it conflicts with itself or with what is on record".to_owned();
+                    Failure { message, is_terminal: false }
                 }
                 Err(Setback::Store(error)) if error.is_transient() => {
                     outage.outlast(error).await?;
@@ -346,10 +357,11 @@ impl<S: Inbox> Service<S> {
         let recorded = self.store.recorded(&mut transaction, &ids(&commands)).await?;
         let mut barrier = Barrier::new(recorded).map_err(corrupt)?;
         let mut written = Written::default();
+        let calls_out = self.participant.calls_out();
         for round in rounds(&commands) {
             let mut to_do = Vec::new();
             for index in round {
-                match barrier.rule(commands[index], false) {
+                match barrier.rule(commands[index], calls_out) {
                     Ruling::Answer(answer) => self.reply(&mut written, &group[index], &answer),
                     Ruling::CarryOut => to_do.push(index),
                 }
@@ -444,10 +456,7 @@ impl<S: Inbox> Service<S> {
     async fn answer_failure(&mut self, incoming: &Incoming, failure: Failure) -> Result<(), Error> {
         let command = headers(&incoming.envelope);
         warn!(saga = %command.saga, step = %command.step, attempt = command.attempt, error = %failure.message, "command failed");
-        let outcome = match failure.is_terminal {
-            true => Outcome::FailedPermanently(failure.message),
-            false => Outcome::FailedTransiently(failure.message),
-        };
+        let outcome = failure.into_outcome();
         let recorded = Recorded { reply: MessageId::now(), answer: Answer::failed(outcome) };
         let mut written = Written::default();
         self.reply(&mut written, incoming, &recorded);
@@ -461,31 +470,34 @@ impl<S: Inbox> Service<S> {
         mut written: Written,
     ) -> Result<(), Error> {
         let dead_letters = std::mem::take(&mut written.dead_letters);
-        let (rows, outgoing) = self.rows(&mut written);
+        let (outbox, outgoing) = self.rows(&mut written);
+        let sent = self.outlet.take_acknowledged();
+        let handled = Handled { records: records.to_vec(), outbox, sent, dead_letters };
+        match self.write_handled(&handled).await {
+            Ok(()) => {
+                outgoing.into_iter().for_each(|(id, records)| self.outlet.push(id, records));
+                Ok(())
+            }
+            Err(error) => {
+                self.outlet.put_back_acknowledged(handled.sent);
+                Err(error)
+            }
+        }
+    }
+
+    async fn write_handled(&self, handled: &Handled) -> Result<(), Error> {
         let mut outage = Outage::new(&self.stop);
         loop {
-            let handled = Handled {
-                records: records.to_vec(),
-                outbox: rows.clone(),
-                sent: Vec::new(),
-                dead_letters: dead_letters.clone(),
-            };
             let result = async {
                 let transaction = self.store.begin().await?;
-                self.store.record(transaction, handled).await
+                self.store.record(transaction, handled.clone()).await
             };
             match result.await {
-                Ok(()) => {
-                    outgoing.into_iter().for_each(|(id, records)| self.outlet.push(id, records));
-                    return Ok(());
-                }
                 // Without records a conflict means that an earlier try with an unknown end was written.
-                Err(StoreError::Conflict) if records.is_empty() => {
-                    outgoing.into_iter().for_each(|(id, records)| self.outlet.push(id, records));
-                    return Ok(());
-                }
+                Err(StoreError::Conflict) if handled.records.is_empty() => return Ok(()),
                 Err(StoreError::Conflict) => return Err(StoreError::Conflict.into()),
                 Err(error) => outage.outlast(error).await?,
+                Ok(()) => return Ok(()),
             }
         }
     }
@@ -556,11 +568,8 @@ async fn call<Conn>(participant: &Participant<Conn>, command: &Envelope) -> Answ
         tries += 1;
         match handler.call(command).await {
             Ok(answer) => return answer,
-            Err(failure) if failure.is_terminal => {
-                return Answer::failed(Outcome::FailedPermanently(failure.message));
-            }
-            Err(failure) if tries >= QUICK_TRIES => {
-                return Answer::failed(Outcome::FailedTransiently(failure.message));
+            Err(failure) if failure.is_terminal || tries >= QUICK_TRIES => {
+                return Answer::failed(failure.into_outcome());
             }
             Err(_) => tokio::time::sleep(QUICK_BACKOFF.delay(tries, 0)).await,
         }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::message::ENVELOPE_BYTES_MAX;
 use crate::store::DeadLetter;
 use crate::transport::Record;
 
@@ -17,6 +18,9 @@ pub const ORIGINAL_TIMESTAMP: &str = "kafka_dlt-original-timestamp";
 pub const EXCEPTION_MESSAGE: &str = "kafka_dlt-exception-message";
 /// Header with why the message was set aside: a short class such as `undecodable`.
 pub const REASON: &str = "ow-dlq-reason";
+
+/// Header with the size of a value that is too large to be sent on with the other headers; the store keeps it.
+pub const VALUE_OMITTED: &str = "ow-dlq-value-omitted";
 
 /// Returns the record for the dead-letter topic of the topic that the message was received from.
 ///
@@ -60,11 +64,19 @@ pub fn record(letter: &DeadLetter) -> Record {
     ];
     let mut headers = letter.headers.clone();
     headers.extend(added.map(|(name, value)| (name.to_owned(), value)));
+    let mut value = letter.value.clone();
+    let bytes = letter.key.len()
+        + value.len()
+        + headers.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
+    if bytes > ENVELOPE_BYTES_MAX {
+        headers.push((VALUE_OMITTED.to_owned(), text(&value.len().to_string())));
+        value = Bytes::new();
+    }
     Record {
         topic: letter.topic.dead_letters(),
         partition: None,
         key: letter.key.clone(),
-        value: letter.value.clone(),
+        value,
         headers,
     }
 }

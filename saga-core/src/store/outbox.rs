@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::message::{Envelope, Kind, Message};
+use crate::ids::KEY_BYTES_MAX;
+use crate::message::{Envelope, Kind, Message, PAYLOAD_BYTES_MAX};
 use crate::transport::Record;
 use crate::wire;
 use crate::{
@@ -181,6 +182,14 @@ pub(crate) fn fact_record<F: Fact>(
     key: &str,
     cause: Option<&Envelope>,
 ) -> Result<Record, CodecError> {
+    let payload = <F as Message>::Codec::encode(fact)?;
+    if payload.0.len() > PAYLOAD_BYTES_MAX || key.len() > KEY_BYTES_MAX {
+        let (bytes, fact) = (payload.0.len(), F::TYPE);
+        return Err(CodecError::new(format!(
+            "`{fact}` has {bytes} bytes and a key of {}; at most {PAYLOAD_BYTES_MAX} and {KEY_BYTES_MAX} can be sent",
+            key.len()
+        )));
+    }
     let envelope = Envelope {
         id: MessageId::now(),
         message_type: F::TYPE,
@@ -193,7 +202,7 @@ pub(crate) fn fact_record<F: Fact>(
         traceparent: cause.and_then(|cause| cause.traceparent.clone()),
         timestamp: SystemClock::new().now(),
         kind: Kind::Fact,
-        payload: <F as Message>::Codec::encode(fact)?,
+        payload,
     };
     Ok(Record {
         topic: F::SOURCE.events(),
