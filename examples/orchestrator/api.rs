@@ -6,10 +6,10 @@ use axum::routing::get;
 use axum::{Json, Router};
 use saga_core::machine::HistoryEntry;
 use saga_core::{Engine, IdempotencyKey, SagaData as _};
-use serde::Serialize;
 
 use super::place_order::PlaceOrder;
 use crate::shared::http::Problem;
+use crate::shared::timeline::{ShownEntry, ShownSaga};
 
 pub(super) fn router(engine: Engine) -> Router {
     Router::new().route("/sagas/{key}", get(show)).with_state(engine)
@@ -33,38 +33,17 @@ async fn find(engine: &Engine, key: &str) -> anyhow::Result<Option<ShownSaga>> {
     Ok(Some(ShownSaga {
         id: saga.to_string(),
         name: view.name().to_string(),
-        status: view.status().as_str(),
-        timeline: timeline.iter().map(ShownEntry::new).collect(),
+        status: view.status().to_string(),
+        timeline: timeline.iter().map(shown).collect(),
     }))
 }
 
-/// A saga as it is shown.
-#[derive(Serialize)]
-struct ShownSaga {
-    id: String,
-    name: String,
-    status: &'static str,
-    timeline: Vec<ShownEntry>,
-}
-
-/// Something that happened to a saga, as it is shown.
-#[derive(Serialize)]
-struct ShownEntry {
-    at: String,
-    step: Option<String>,
-    event: &'static str,
-    attempt: u32,
-    detail: String,
-}
-
-impl ShownEntry {
-    fn new(entry: &HistoryEntry) -> Self {
-        Self {
-            at: entry.at.to_string(),
-            step: entry.step.as_ref().map(ToString::to_string),
-            event: entry.kind.as_str(),
-            attempt: entry.attempt,
-            detail: entry.detail.clone(),
-        }
+fn shown(entry: &HistoryEntry) -> ShownEntry {
+    ShownEntry {
+        at: entry.at.to_string(),
+        step: entry.step.as_ref().map(ToString::to_string),
+        event: entry.kind.to_string(),
+        attempt: entry.attempt,
+        detail: entry.detail.clone(),
     }
 }

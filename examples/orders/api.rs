@@ -1,6 +1,8 @@
 //! The HTTP interface: place an order, look at an order.
 
+use anyhow::ensure;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -8,13 +10,13 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use saga_core::RelayWaker;
 use serde::Serialize;
-use serde_json::Value;
 use tracing::{info, warn};
 
 use super::place::{Placed, place};
 use super::{Order, OrderRepository, PlacedOrder, Status, request};
 use crate::shared::database::Database;
 use crate::shared::http::{Client, Problem};
+use crate::shared::timeline::ShownSaga;
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
@@ -43,21 +45,24 @@ impl<D: Database<Connection: OrderRepository>> Api<D> {
     }
 
     /// Asks the orchestrator for an order's saga; without an answer the order is shown without it.
-    async fn saga(&self, order_id: &str) -> Option<Value> {
-        match self.orchestrator.get(&format!("/sagas/{order_id}")).await {
-            Ok((StatusCode::OK, saga)) => Some(saga),
-            // The fact that the order exists is still on its way.
-            Ok((StatusCode::NOT_FOUND, _)) => None,
-            Ok((status, _)) => {
-                warn!(%status, order_id, "the orchestrator does not show the saga");
-                None
-            }
+    async fn saga(&self, order_id: &str) -> Option<ShownSaga> {
+        match self.ask_for_saga(order_id).await {
+            Ok(saga) => saga,
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                warn!(error, order_id, "the orchestrator cannot be asked for the saga");
+                warn!(order_id, error = format!("{error:#}"), "the saga cannot be shown");
                 None
             }
         }
+    }
+
+    async fn ask_for_saga(&self, order_id: &str) -> anyhow::Result<Option<ShownSaga>> {
+        let (status, answer) = self.orchestrator.get(&format!("/sagas/{order_id}")).await?;
+        // The fact that the order exists may still be on its way.
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        ensure!(status == StatusCode::OK, "the orchestrator answered {status}");
+        Ok(Some(serde_json::from_value(answer)?))
     }
 }
 
@@ -69,14 +74,15 @@ struct ShownOrder<'a> {
     status: Status,
     reason: &'a Option<String>,
     /// `null` while there is none, or while the orchestrator does not answer.
-    saga: Option<Value>,
+    saga: Option<ShownSaga>,
 }
 
 /// `POST /orders`: 202 with the order, also if the same was sent before.
 async fn place_order<D: Database<Connection: OrderRepository>>(
     State(api): State<Api<D>>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
+    let body = body.map_err(|_| Problem::invalid("body", "must be at most 65536 bytes"))?;
     let order = request::read(&body)?;
     match place(&api.database, &order).await? {
         Placed::Now => {

@@ -51,13 +51,13 @@ async fn all_four(config: &Config) -> anyhow::Result<()> {
     }
     let client = Client::new(&urls[0]).map_err(anyhow::Error::msg)?;
     let told = stop.run_until_cancelled(story::tell(&client)).await.unwrap_or(Ok(()));
-    if config.once {
+    if config.once || told.is_err() {
         stop.cancel();
     } else {
         invite(&urls[0]);
     }
-    let served = services.await?;
-    told.and(served)
+    services.await??;
+    told
 }
 
 /// Says what to try next.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use serde_json::{Value, json};
+use axum::http::StatusCode;
+use serde::Deserialize;
 
 use crate::shared::http::Client;
+use crate::shared::timeline::{ShownEntry, ShownSaga};
 
 /// One order of the story.
 struct Chapter {
@@ -70,64 +72,62 @@ pub async fn tell(orders: &Client) -> anyhow::Result<()> {
 
 impl Chapter {
     async fn tell(&self, orders: &Client) -> anyhow::Result<()> {
-        let body = json!({
-            "order_id": self.order_id,
-            "user_id": self.user_id,
-            "amount": self.amount.parse::<serde_json::Number>()?,
-            "items": [{"sku": self.sku, "quantity": 1}],
-        });
-        let (status, answer) = orders.post("/orders", &body).await?;
-        println!("   POST /orders {body}");
-        println!("   {status}");
-        ensure!(status == 202, "the order was not accepted: {answer}");
-
-        let order = self.watch(orders).await?;
-        let Ending { order: expected, reason, saga } = self.ends;
-        println!(
-            "   {}: the order is {}{}",
-            text(&order["saga"]["status"]),
-            text(&order["status"]),
-            order["reason"].as_str().map(|reason| format!(" ({reason})")).unwrap_or_default(),
+        let Self { order_id, user_id, amount, sku, .. } = self;
+        let body = format!(
+            r#"{{"order_id":"{order_id}","user_id":"{user_id}","amount":{amount},"items":[{{"sku":"{sku}","quantity":1}}]}}"#
         );
-        let ended =
-            (order["status"].as_str(), order["reason"].as_str(), order["saga"]["status"].as_str());
+        println!("   POST /orders {body}");
+        let (status, answer) = orders.post("/orders", &body).await?;
+        println!("   {status}");
+        ensure!(status == StatusCode::ACCEPTED, "the order was not accepted: {answer}");
+
+        let saga = self.watch(orders).await?;
+        let order = self.order(orders).await?;
+        let reason = order.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        println!("   {}: the order is {}{reason}", saga.status, order.status);
+        let ended = (order.status.as_str(), order.reason.as_deref(), saga.status.as_str());
         ensure!(
-            ended == (Some(expected), reason, Some(saga)),
-            "{} should have been {expected}, and its saga {saga}",
-            self.order_id,
+            ended == (self.ends.order, self.ends.reason, self.ends.saga),
+            "{order_id} should have been {}, and its saga {}",
+            self.ends.order,
+            self.ends.saga,
         );
         Ok(())
     }
 
-    /// Prints the timeline of the order's saga until it has ended; returns the order.
-    async fn watch(&self, orders: &Client) -> anyhow::Result<Value> {
-        let path = format!("/orders/{}", self.order_id);
+    /// Prints the timeline of the order's saga until it has ended.
+    async fn watch(&self, orders: &Client) -> anyhow::Result<ShownSaga> {
         let mut printed = 0;
         loop {
-            let (status, order) = orders.get(&path).await?;
-            ensure!(status == 200, "the order is not shown: {order}");
-            let timeline = order["saga"]["timeline"].as_array().map_or(&[][..], Vec::as_slice);
-            for entry in timeline.iter().skip(printed) {
-                print(entry);
-            }
-            printed = timeline.len();
-            if matches!(
-                order["saga"]["status"].as_str(),
-                Some("completed" | "compensated" | "parked")
-            ) {
-                // The saga was read after the order: once more, for an order that is as new.
-                return Ok(orders.get(&path).await?.1);
+            if let Some(saga) = self.order(orders).await?.saga {
+                saga.timeline.iter().skip(printed).for_each(print);
+                printed = saga.timeline.len();
+                if saga.has_ended() {
+                    return Ok(saga);
+                }
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+
+    async fn order(&self, orders: &Client) -> anyhow::Result<Order> {
+        let (status, order) = orders.get(&format!("/orders/{}", self.order_id)).await?;
+        ensure!(status == StatusCode::OK, "the order is not shown: {order}");
+        Ok(serde_json::from_value(order)?)
+    }
+}
+
+/// What the story reads of an order.
+#[derive(Deserialize)]
+struct Order {
+    status: String,
+    reason: Option<String>,
+    saga: Option<ShownSaga>,
 }
 
 /// Prints one entry: steps point forward, compensations point back.
-fn print(entry: &Value) {
-    let (event, step, detail) =
-        (text(&entry["event"]), text(&entry["step"]), text(&entry["detail"]));
-    let arrow = match event {
+fn print(entry: &ShownEntry) {
+    let arrow = match entry.event.as_str() {
         "command sent" => "──►",
         "succeeded" => "  ✓",
         "rejected" => "  ✗",
@@ -135,10 +135,8 @@ fn print(entry: &Value) {
         "compensated" => "  ↩",
         _ => "  ·",
     };
+    let ShownEntry { step, event, detail, .. } = entry;
+    let step = step.as_deref().unwrap_or_default();
     let separator = if detail.is_empty() { "" } else { ": " };
     println!("     {arrow} {step:<18} {event}{separator}{detail}");
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }

@@ -1,5 +1,7 @@
 //! All four services in one process, in memory: the same code, other backends.
 
+use std::net::SocketAddr;
+
 use anyhow::Context as _;
 use saga_core::{MemoryStore, MemoryTransport};
 use tokio::net::TcpListener;
@@ -18,27 +20,23 @@ pub struct Together {
 }
 
 impl Together {
-    /// Takes the four ports: `port` for orders and the next three for the others, or four free ones if it is 0.
+    /// Takes four ports: the one of `address` and the next three, or four free ones if it is 0.
     ///
     /// # Errors
     ///
     /// One line that says what to do if another program has one of them.
-    pub async fn listen(address: std::net::SocketAddr) -> anyhow::Result<Self> {
-        let next = |n: u16| match address.port() {
-            0 => Ok(address),
-            port => {
-                let port =
-                    port.checked_add(n).context("four ports are needed; choose a lower one")?;
-                anyhow::Ok((address.ip(), port).into())
-            }
+    pub async fn listen(address: SocketAddr) -> anyhow::Result<Self> {
+        let port = |n| match address.port() {
+            0 => Some(0),
+            first => u16::checked_add(first, n),
         };
-        let listeners = [
-            start_up::listen(next(0)?).await?,
-            start_up::listen(next(1)?).await?,
-            start_up::listen(next(2)?).await?,
-            start_up::listen(next(3)?).await?,
-        ];
-        Ok(Self { listeners })
+        let listen = async |n| {
+            let port = port(n).context("four ports are needed; choose a lower one with --port")?;
+            start_up::listen((address.ip(), port).into()).await
+        };
+        Ok(Self {
+            listeners: [listen(0).await?, listen(1).await?, listen(2).await?, listen(3).await?],
+        })
     }
 
     /// Returns the URLs of orders, payments, inventory and the orchestrator.
@@ -76,6 +74,7 @@ impl Together {
         let mut result = Ok(());
         while let Some(ended) = running.join_next().await {
             result = result.and(ended.map_err(anyhow::Error::from).flatten());
+            // One of four would look like all.
             stop.cancel();
         }
         result

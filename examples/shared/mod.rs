@@ -9,3 +9,4 @@ pub mod messages;
 pub mod money;
 pub mod service;
 pub mod start_up;
+pub mod timeline;
