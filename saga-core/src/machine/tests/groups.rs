@@ -163,8 +163,8 @@ fn a_parked_branch_does_not_lose_its_hold_when_another_one_is_settled() {
 #[test]
 fn two_compensations_that_fail_are_settled_one_by_one() {
     let mut run = undoing_the_group();
-    assert_eq!(run.undo_reply("c", rejected()), Verdict::Applied);
-    assert_eq!(run.undo_reply("b", rejected()), Verdict::Applied);
+    assert_eq!(run.undo_reply("c", failed_for_good()), Verdict::Applied);
+    assert_eq!(run.undo_reply("b", failed_for_good()), Verdict::Applied);
     assert_eq!(run.failure().0, Some("c"));
     run.undone("b");
     assert_eq!(run.failure().0, Some("c"), "a late answer settles only its own step");

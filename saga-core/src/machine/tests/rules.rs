@@ -88,7 +88,11 @@ fn a_rejection_after_the_pivot_parks() {
 fn a_rejected_compensation_parks() {
     let mut run = compensating();
     assert_eq!(run.undo_reply("a", rejected()), Verdict::Applied);
-    assert_eq!(run.failure(), (Some("a"), "compensation-failed"));
+    assert_eq!(run.failure(), (Some("a"), "compensation-rejected"));
+    // Its participant has the rejection on record under the id that a retry would have again.
+    assert!(matches!(run.operate(OperatorAction::Retry), Verdict::Refused(_)));
+    assert_eq!(run.operate(OperatorAction::Skip), Verdict::Applied);
+    assert_eq!(run.status(), Status::Compensated);
 }
 
 #[test]

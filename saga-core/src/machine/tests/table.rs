@@ -4,6 +4,8 @@
 //! still outstanding, or still being compensated. The functions below `expected` are the table:
 //! they match every state and every event by name, so that a new one does not compile until it is here.
 
+#![expect(clippy::match_same_arms, reason = "one line per case, in the order of the states")]
+
 use StepState::{
     Ahead, Compensated, Compensating, CompensationDelayed, CompensationFailed, Delayed, Failed,
     Outstanding, Refused, Skipped, Succeeded, Unknown, Waiting,
