@@ -50,10 +50,15 @@ async fn all_four(config: &Config) -> anyhow::Result<()> {
         println!("  {service:<12} {url}");
     }
     let client = Client::new(&urls[0]).map_err(anyhow::Error::msg)?;
-    let told = stop.run_until_cancelled(story::tell(&client)).await.unwrap_or(Ok(()));
+    let told = match stop.run_until_cancelled(story::tell(&client)).await {
+        Some(told) => told,
+        // Only who asked for the whole story is told that there is no end to it.
+        None if config.once => Err(anyhow::anyhow!("stopped before the story ended")),
+        None => Ok(()),
+    };
     if config.once || told.is_err() {
         stop.cancel();
-    } else {
+    } else if !stop.is_cancelled() {
         invite(&urls[0]);
     }
     services.await??;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use examples::shared::timeline::{ShownEntry, ShownSaga};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
@@ -70,11 +71,13 @@ impl Books {
         let rows = sqlx::query(select).fetch_all(&mut self.orders).await.expect(select);
         broken.unless("every accepted order is there", rows.len(), plan.0.len());
         let rows: BTreeMap<String, _> = rows.iter().map(|row| (row.get(0), row)).collect();
-        for order in &plan.0 {
+        let wrong = plan.0.iter().filter_map(|order| {
             let found = rows.get(&order.id).map(|row| (row.get(1), row.get(2), row.get(3)));
             let expected = (order.fate.status(), order.fate.reason(), order.amount.minor);
-            broken.unless(&order.id, found, Some(expected));
-        }
+            (found != Some(expected))
+                .then(|| format!("{} is {found:?}, not {expected:?}", order.id))
+        });
+        broken.unless("orders that ended as they must not", wrong.collect(), Vec::new());
     }
 
     async fn audit_money(&mut self, plan: &Plan, broken: &mut Broken) {
@@ -173,12 +176,14 @@ impl Books {
 }
 
 fn print_order(order: &Value) {
-    let saga = &order["saga"];
-    println!("\n--- {} is {}, its saga {}", order["order_id"], order["status"], saga["status"]);
-    for entry in saga["timeline"].as_array().into_iter().flatten() {
-        let [at, step, event, attempt, detail] =
-            ["at", "step", "event", "attempt", "detail"].map(|field| &entry[field]);
-        println!("{at} {step} {event} (attempt {attempt}) {detail}");
+    println!("\n--- {} is {}", order["order_id"], order["status"]);
+    let Ok(saga) = serde_json::from_value::<ShownSaga>(order["saga"].clone()) else {
+        return println!("its saga is not shown");
+    };
+    println!("saga {} is {}", saga.id, saga.status);
+    for ShownEntry { at, step, event, attempt, detail } in saga.timeline {
+        let step = step.unwrap_or_default();
+        println!("{at} {step:<18} {event} (attempt {attempt}) {detail}");
     }
 }
 
