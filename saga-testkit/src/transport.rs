@@ -1,4 +1,4 @@
-//! The laws of [`Transport`](saga_core::Transport), its publishers and its subscribers.
+//! The laws of [`Transport`], its publishers and its subscribers.
 //!
 //! Each law is a function that takes a [`Fixture`] and panics with what is broken.
 //! [`transport_conformance!`](crate::transport_conformance) makes a test of each.
