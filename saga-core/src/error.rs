@@ -1,6 +1,6 @@
 //! The engine's error, and the box for causes that this crate does not know.
 
-use crate::{CodecError, DefinitionError, SagaId, SagaName, StoreError, TransportError};
+use crate::{DefinitionError, SagaId, SagaName, StoreError, TransportError};
 
 /// A cause from outside this crate.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -18,9 +18,6 @@ pub enum Error {
     /// What was put together does not fit together. Change the program.
     #[error("the definition is not usable")]
     Definition(#[from] DefinitionError),
-    /// The data of a saga could not be encoded. Change the data.
-    #[error("the data of the saga cannot be encoded")]
-    Codec(#[from] CodecError),
     /// No saga of this name is registered for this type of data. Register it with `EngineBuilder::saga`.
     #[error("no saga `{name}` with this type of data is registered")]
     UnknownDefinition {
@@ -54,7 +51,6 @@ impl Error {
             Self::Store(error) => error.is_transient(),
             Self::Transport(error) => error.is_transient(),
             Self::Definition(_)
-            | Self::Codec(_)
             | Self::UnknownDefinition { .. }
             | Self::UnknownSaga { .. }
             | Self::Refused { .. }

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span, warn};
 
@@ -51,6 +53,7 @@ const LEASE: Duration = Duration::from_secs(10);
 /// relay.wake();
 /// # Ok(()) }
 /// ```
+#[must_use = "a relay that is dropped stops"]
 pub struct Relay {
     wake: Arc<Notify>,
     stop: CancellationToken,
@@ -65,6 +68,7 @@ impl Relay {
             store,
             outlet: Outlet::new(Arc::new(Erased(transport))),
             holder: OutboxId::now(),
+            renew_at: Instant::now(),
             poll: Duration::from_millis(100),
             wake: Arc::clone(&wake),
             stop: stop.clone(),
@@ -116,6 +120,7 @@ struct Worker<S> {
     store: S,
     outlet: Outlet,
     holder: OutboxId,
+    renew_at: Instant,
     poll: Duration,
     wake: Arc<Notify>,
     stop: CancellationToken,
@@ -125,36 +130,62 @@ impl<S: Outbox> Worker<S> {
     async fn run(mut self) {
         let lane = Lane::application();
         while !self.stop.is_cancelled() {
-            if let Err(error) = self.step(&lane).await {
+            if let Err(error) = self.look(&lane).await {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "the outbox cannot be read; trying again"
                 );
             }
-            tokio::select! {
-                () = self.wake.notified() => {}
-                () = self.outlet.progress() => {}
-                () = tokio::time::sleep(self.poll) => {}
-                () = self.stop.cancelled() => {}
-            }
+            self.wait().await;
         }
         self.close(&lane).await;
     }
 
-    /// Takes what is new into the outlet and deletes what the broker has.
-    async fn step(&mut self, lane: &Lane) -> Result<(), StoreError> {
+    /// Waits until there may be more to publish, and enough is published to be deleted together.
+    async fn wait(&mut self) {
+        let poll = tokio::time::sleep(self.poll);
+        tokio::pin!(poll);
+        loop {
+            tokio::select! {
+                () = self.outlet.progress() => {}
+                () = self.wake.notified() => return,
+                () = &mut poll => return,
+                () = self.stop.cancelled() => return,
+            }
+            while self.outlet.progress().now_or_never().is_some() {}
+            if self.outlet.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Deletes what the broker has and takes what is new into the outlet.
+    async fn look(&mut self, lane: &Lane) -> Result<(), StoreError> {
         self.tidy().await;
-        // Reads all that is left, not what comes after the last row: a row with a lower number may
-        // have been committed later.
         let may_take = ROWS_MAX.saturating_sub(self.outlet.len());
-        if may_take < ROWS_MAX / 2 || !self.store.lease(lane, self.holder, LEASE).await? {
+        if !self.has_lease(lane).await? || may_take < ROWS_MAX / 2 {
             return Ok(());
         }
+        // Reads all that is left, not what comes after the last row: a row with a lower number may
+        // have been committed later.
         let rows = self.store.unsent(std::slice::from_ref(lane), ROWS_MAX).await?;
         let new = rows.into_iter().filter(|row| !self.outlet.holds(row.id)).take(may_take);
         let new = new.collect();
         self.outlet.push_rows(new);
         Ok(())
+    }
+
+    /// Takes the lease, or renews it once half of it is over.
+    async fn has_lease(&mut self, lane: &Lane) -> Result<bool, StoreError> {
+        if Instant::now() < self.renew_at {
+            return Ok(true);
+        }
+        let renew_at = Instant::now() + LEASE / 2;
+        let has_lease = self.store.lease(lane, self.holder, LEASE).await?;
+        if has_lease {
+            self.renew_at = renew_at;
+        }
+        Ok(has_lease)
     }
 
     async fn tidy(&mut self) {

@@ -93,7 +93,8 @@ fn class(stage: Stage, code: &str) -> Class {
         // 23505 unique violation: of our tables in our statements; at COMMIT it is a deferred
         // constraint of the application.
         "23505" if stage == Stage::Statement => Class::Conflict,
-        // 25P02 aborted transaction: a handler went on after an error of the database.
+        // 25P02 aborted transaction: a handler went on after an error of the database. P0: what a
+        // function or trigger of the application raised; it would again.
         "25P02" => Class::Refused,
         // 26000 and 42P05: a statement that was prepared on another server connection.
         "26000" | "42P05" => Class::Configuration(POOLER),
@@ -105,7 +106,7 @@ fn class(stage: Stage, code: &str) -> Class {
         // another program's stand in their place.
         _ => match code.get(..2).unwrap_or_default() {
             // Data exceptions (22021 is NUL in a text), broken constraints, and limits such as 54000.
-            "21" | "22" | "23" | "44" | "54" => Class::Refused,
+            "21" | "22" | "23" | "44" | "54" | "P0" => Class::Refused,
             "28" => Class::Configuration(LOGIN),
             "3F" | "42" => Class::Configuration(MIGRATE),
             // 08 connection, 25 (25006: a standby after a switch-over), 40003 completion unknown,
@@ -134,7 +135,7 @@ mod tests {
         for code in passing {
             assert_eq!(class(Stage::Statement, code), Class::Unavailable, "{code}");
         }
-        for code in ["22021", "22P05", "22008", "23502", "23514", "25P02", "54000"] {
+        for code in ["22021", "22P05", "22008", "23502", "23514", "25P02", "54000", "P0001"] {
             assert_eq!(class(Stage::Statement, code), Class::Refused, "{code}");
         }
         for code in ["42P01", "42883", "3F000", "42501", "28P01", "28000", "3D000", "26000"] {

@@ -86,6 +86,14 @@ pub enum DefinitionError {
         /// The type of the command.
         command: MessageType,
     },
+    /// A fact that is to start a saga that is not registered.
+    #[error("`{fact}` is to start saga `{saga}`, which is not registered")]
+    UnknownSaga {
+        /// The type of the fact.
+        fact: MessageType,
+        /// The saga.
+        saga: SagaName,
+    },
     /// A saga that sends commands to other services, in an engine without a transport.
     #[error(
         "saga `{saga}` sends commands to `{participant}`, but the engine has neither a transport nor that participant"

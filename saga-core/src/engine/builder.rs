@@ -76,7 +76,8 @@ impl<S: SagaStore> EngineBuilder<S> {
     /// Runs a participant inside the engine's own transactions: no message, no inbox, one commit per step.
     ///
     /// The participant's database is the engine's store. Each step's effect is committed together
-    /// with the saga's progress, so it happens exactly once.
+    /// with the saga's progress, so it happens exactly once. Facts that its handlers tell are published
+    /// by the engine if it has a transport, else by a [`Relay`](crate::Relay) on the same store.
     pub fn local(mut self, participant: Participant<S::Connection>) -> Self {
         let name = participant.name().clone();
         self.store.participants.insert(name, participant);
@@ -133,7 +134,7 @@ impl<S: SagaStore> EngineBuilder<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Definition`] if a version is registered twice, a local participant has no handler for
+    /// [`Error::Definition`] if a version is registered twice, a fact is to start an unknown saga, a local participant has no handler for
     /// a command that a saga sends it, or commands leave the process and there is no transport.
     pub fn start(self) -> Result<Engine, Error> {
         self.check()?;
@@ -161,6 +162,9 @@ impl<S: SagaStore> EngineBuilder<S> {
     fn check(&self) -> Result<(), DefinitionError> {
         if let Some(error) = &self.error {
             return Err(error.clone());
+        }
+        if let Some((fact, saga)) = self.registry.unknown_start() {
+            return Err(DefinitionError::UnknownSaga { fact, saga });
         }
         for definition in self.registry.definitions() {
             for (participant, command) in definition.commands() {

@@ -83,6 +83,7 @@ pub use view::SagaView;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
+#[must_use = "an engine whose last handle is dropped stops"]
 pub struct Engine {
     shared: Arc<Shared>,
 }
@@ -105,7 +106,8 @@ pub struct StartedSaga {
 }
 
 impl Engine {
-    /// Begins an engine on a store. Its name is its consumer group and the source of its messages.
+    /// Begins an engine on a store. Its name is its consumer group and the source of its messages;
+    /// no participant may have the same one.
     pub fn builder<S: SagaStore>(name: ParticipantName, store: S) -> EngineBuilder<S> {
         EngineBuilder::new(name, store)
     }

@@ -100,8 +100,10 @@ impl Worker {
 
     /// Looks after everybody who waits: their sagas may have ended in another engine.
     pub(super) async fn look_after_all(&mut self) {
-        let watched: Vec<_> = self.watchers.keys().copied().take(WATCHED_MAX).collect();
-        self.look_after(&watched).await;
+        let watched: Vec<_> = self.watchers.keys().copied().collect();
+        for sagas in watched.chunks(WATCHED_MAX) {
+            self.look_after(sagas).await;
+        }
     }
 
     /// Answers those who wait for sagas that have ended meanwhile, here or in another engine.

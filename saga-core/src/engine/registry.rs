@@ -58,6 +58,13 @@ impl Registry {
         self.starts.get(fact)
     }
 
+    /// Returns a fact that is to start a saga that is not registered, if there is one.
+    pub(super) fn unknown_start(&self) -> Option<(MessageType, SagaName)> {
+        let mut starts = self.starts.iter();
+        let unknown = starts.find(|(_, start)| !self.definitions.contains_key(&start.saga))?;
+        Some((unknown.0.clone(), unknown.1.saga.clone()))
+    }
+
     pub(super) fn definitions(&self) -> impl Iterator<Item = &Arc<Definition>> {
         self.definitions.values().flat_map(BTreeMap::values)
     }

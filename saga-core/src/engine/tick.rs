@@ -13,7 +13,7 @@ use crate::machine::{Event, OutgoingCommand, Progress, ReplyEvent, Verdict};
 use crate::message::Outcome;
 use crate::outage::Outage;
 use crate::participant::Answer;
-use crate::store::erased::{CarriedOut, LocalCommand, LocalSetback};
+use crate::store::erased::{CarriedOut, DynSagaStore, LocalCommand, LocalSetback};
 use crate::store::{DeadLetter, Lane, NewSaga, OutboxRow, StoreError, Tick};
 use crate::transport::{Position, Record};
 use crate::{BoxError, Error, OutboxId, SagaId};
@@ -45,6 +45,10 @@ enum Setback {
     Store(StoreError),
     /// A participant inside the engine failed at one of the commands.
     Local(Outcome),
+    /// These sagas cannot take the answers that they got from inside; the effects must not stay.
+    Untaken(Vec<(SagaId, String)>),
+    /// The local commands must wait for another round.
+    LocalLater,
 }
 
 /// The sagas of a round, in the order that they were met.
@@ -99,9 +103,15 @@ impl Worker {
             match self.attempt(&mut round).await {
                 Ok(()) => return Ok(()),
                 Err(Setback::Local(outcome)) => self.narrow(&mut round, outcome),
+                Err(Setback::Untaken(sagas)) => round.fail_local(sagas),
+                Err(Setback::LocalLater) => self.postpone(round.local.drain(..)),
                 Err(Setback::Store(StoreError::Conflict)) => {
                     debug!("another engine or another start came first; deciding again");
                     self.settle_started(&mut round.starting).await?;
+                }
+                Err(Setback::Store(StoreError::Refused { source, .. })) if round.is_one_call() => {
+                    let saga = round.local[0].saga;
+                    round.fail_local(vec![(saga, format!("the store refuses it: {source}"))]);
                 }
                 Err(Setback::Store(StoreError::Refused { operation, source })) => {
                     let parts = round.split();
@@ -122,6 +132,7 @@ impl Worker {
                     // The commit that seemed to fail may have been made; then its messages are in the outbox.
                     self.to_recover.extend(self.routing.owned());
                     self.to_recover.extend(round.starting.iter().map(|it| it.work.home));
+                    self.recover_lanes().await?;
                     self.settle_started(&mut round.starting).await?;
                 }
             }
@@ -153,7 +164,19 @@ impl Worker {
         works.answer(&round.local, &calls, answers, now);
 
         let mut tick = Tick::default();
-        self.commits(&mut works, &mut round.starting, &mut tick).await?;
+        works.encode(now, &*store, &mut tick);
+        if transaction.is_some() {
+            let untaken = works.broken_among(&round.local);
+            if !untaken.is_empty() {
+                return Err(Setback::Untaken(untaken));
+            }
+            if !works.broken.is_empty() {
+                // Parking reads the store, which must not be done with a transaction open.
+                return Err(Setback::LocalLater);
+            }
+        }
+        self.park_broken(&mut works, &mut tick).await?;
+        self.encode_starts(&mut round.starting, &mut tick);
         let rows = self.outbox(&works, &round.starting, facts, &mut tick);
         if let Some(outlet) = &mut self.outlet {
             tick.sent = outlet.take_acknowledged();
@@ -307,23 +330,9 @@ impl Worker {
             .collect()
     }
 
-    /// Adds the commits of a round to its tick. What cannot be stored is parked, or is not started.
-    async fn commits(
-        &mut self,
-        works: &mut Works,
-        starting: &mut Vec<Starting>,
-        tick: &mut Tick,
-    ) -> Result<(), StoreError> {
+    /// Adds the new sagas of a round to its tick. What cannot be stored is not started.
+    fn encode_starts(&mut self, starting: &mut Vec<Starting>, tick: &mut Tick) {
         let now = self.now();
-        for work in &mut works.all {
-            match work.commit(now, &*self.store) {
-                Ok(commit) => tick.commits.extend(commit),
-                Err(broken) => works.broken.push((work.saga, broken)),
-            }
-        }
-        if !works.broken.is_empty() {
-            self.park_broken(works, tick).await?;
-        }
         let mut startable = Vec::with_capacity(starting.len());
         for mut start in starting.drain(..) {
             match start.work.commit(now, &*self.store) {
@@ -335,11 +344,13 @@ impl Worker {
             }
         }
         *starting = startable;
-        Ok(())
     }
 
     /// Parks the sagas whose definition failed: what was stored last is what counts.
     async fn park_broken(&mut self, works: &mut Works, tick: &mut Tick) -> Result<(), StoreError> {
+        if works.broken.is_empty() {
+            return Ok(());
+        }
         let now = self.now();
         let broken: HashMap<_, _> = works.broken.drain(..).collect();
         let sagas: Vec<_> = broken.keys().copied().collect();
@@ -378,15 +389,14 @@ impl Worker {
             }
         }
         if !facts.is_empty() {
-            outgoing.entry(0).or_default().extend(facts);
+            if self.outlet.is_some() {
+                outgoing.entry(0).or_default().extend(facts);
+            } else {
+                // Nothing here publishes; a relay of the same store does.
+                tick.outbox.push(OutboxRow::new(Lane::application(), &facts));
+            }
         }
-        let mut rows = Vec::with_capacity(outgoing.len());
-        for (lane, records) in outgoing {
-            let row = OutboxRow::new(Lane::new(self.name.clone(), lane), &records);
-            rows.push((row.id, records));
-            tick.outbox.push(row);
-        }
-        rows
+        self.rows(&outgoing, tick)
     }
 
     fn publish(&mut self, rows: Vec<(OutboxId, Vec<Record>)>) {
@@ -465,35 +475,47 @@ impl Worker {
             failed.answer = Some(Answer::failed(outcome));
             return;
         }
-        let later = round.local.split_off(round.local.len().div_ceil(2));
-        let later = later.into_iter().rev().map(|call| (call.saga, call.command));
-        later.for_each(|call| self.local.push_front(call));
+        let half = round.local.len().div_ceil(2);
+        self.postpone(round.local.drain(half..));
+    }
+
+    fn postpone(&mut self, calls: impl DoubleEndedIterator<Item = LocalCall>) {
+        calls.rev().for_each(|call| self.local.push_front((call.saga, call.command)));
     }
 
     /// Makes dead letters durable, with the records for their topics.
     async fn set_aside(&mut self, dead_letters: Vec<(DeadLetter, Record)>) -> Result<(), Error> {
         let mut outgoing = Outgoing::new();
-        let mut tick = Tick::default();
+        let mut letters = Vec::with_capacity(dead_letters.len());
         for (letter, record) in dead_letters {
             outgoing.entry(letter.partition).or_default().push(record);
-            tick.dead_letters.push(letter);
-        }
-        let mut rows = Vec::new();
-        for (lane, records) in outgoing {
-            let row = OutboxRow::new(Lane::new(self.name.clone(), lane), &records);
-            rows.push((row.id, records));
-            tick.outbox.push(row);
+            letters.push(letter);
         }
         let mut outage = Outage::new(&self.stop);
         loop {
-            match self.store.commit(tick.clone()).await {
-                // Without sagas, a conflict means that an earlier try with an unknown end was written.
-                Ok(()) | Err(StoreError::Conflict) => break,
+            // Rows of their own for each try: an earlier one may have been written, and a record
+            // that is sent twice does no harm.
+            let mut tick = Tick { dead_letters: letters.clone(), ..Tick::default() };
+            let rows = self.rows(&outgoing, &mut tick);
+            match self.store.commit(tick).await {
+                Ok(()) => {
+                    self.publish(rows);
+                    return Ok(());
+                }
                 Err(error) => outage.outlast(error).await?,
             }
         }
-        self.publish(rows);
-        Ok(())
+    }
+
+    /// Adds one outbox row per lane to a tick; returns their records for the outlet.
+    fn rows(&self, outgoing: &Outgoing, tick: &mut Tick) -> Vec<(OutboxId, Vec<Record>)> {
+        let mut rows = Vec::with_capacity(outgoing.len());
+        for (&lane, records) in outgoing {
+            let row = OutboxRow::new(Lane::new(self.name.clone(), lane), records);
+            rows.push((row.id, records.clone()));
+            tick.outbox.push(row);
+        }
+        rows
     }
 
     /// Answers the starts whose saga exists: started under the same key before, or by a commit that seemed to fail.
@@ -541,6 +563,24 @@ impl Round {
         self.starting.is_empty() && self.happenings.is_empty() && self.local.is_empty()
     }
 
+    /// Returns true if all that is left is one local command, and its participant was asked.
+    fn is_one_call(&self) -> bool {
+        self.starting.is_empty()
+            && self.happenings.is_empty()
+            && matches!(self.local.as_slice(), [LocalCall { answer: None, .. }])
+    }
+
+    /// Answers the local commands of some sagas with a failure instead of asking their participants.
+    fn fail_local(&mut self, sagas: Vec<(SagaId, String)>) {
+        for (saga, problem) in sagas {
+            for call in self.local.iter_mut().filter(|call| call.saga == saga) {
+                error!(%saga, step = %call.command.step, problem, "local command failed for good");
+                let outcome = Outcome::FailedPermanently(problem.clone());
+                call.answer = Some(Answer::failed(outcome));
+            }
+        }
+    }
+
     /// Takes the round apart into rounds of one element each.
     fn split(&mut self) -> Vec<Self> {
         let round = std::mem::take(self);
@@ -585,6 +625,7 @@ impl Worker {
         }
         for call in round.local {
             error!(saga = %call.saga, step = %call.command.step, %source, "the store refuses the outcome of a local command");
+            self.local_ids.remove(&call.command.id);
         }
     }
 }
@@ -648,6 +689,24 @@ impl Works {
                 Came::ToNothing
             }
         }
+    }
+
+    /// Adds the sagas that changed to a tick, and those that cannot be stored to the broken ones.
+    fn encode(&mut self, now: crate::Timestamp, store: &dyn DynSagaStore, tick: &mut Tick) {
+        for work in &mut self.all {
+            match work.commit(now, store) {
+                Ok(commit) => tick.commits.extend(commit),
+                Err(broken) => self.broken.push((work.saga, broken)),
+            }
+        }
+    }
+
+    /// Returns the broken sagas that a local command was carried out for.
+    fn broken_among(&self, calls: &[LocalCall]) -> Vec<(SagaId, String)> {
+        let asked: HashSet<_> =
+            calls.iter().filter(|call| call.answer.is_none()).map(|call| call.saga).collect();
+        let broken = self.broken.iter().filter(|(saga, _)| asked.contains(saga));
+        broken.map(|(saga, Broken(problem))| (*saga, problem.clone())).collect()
     }
 
     /// Decides on the answers to local commands.

@@ -173,14 +173,10 @@ impl Worker {
         if self.local.is_empty() {
             self.wait(&mut batch).await?;
         }
-        let limit = self.tick_max;
-        while batch.inputs.len() < limit
-            && let Ok(request) = self.requests.try_recv()
-        {
-            self.requested(request, &mut batch);
-        }
+        // Each source has its share of a full tick, so that none starves behind another.
+        self.gather_timers(&mut batch, self.tick_max.div_ceil(4));
+        self.gather_requests(&mut batch, self.tick_max.div_ceil(2));
         self.gather_deliveries(&mut batch)?;
-        self.gather_timers(&mut batch);
         // Acknowledgements that came meanwhile; they are deleted with the next tick.
         if let Some(outlet) = &mut self.outlet {
             while outlet.progress().now_or_never().is_some() {}
@@ -192,16 +188,16 @@ impl Worker {
         let wake = self.timers.next().map_or(self.next_scan, |next| next.min(self.next_scan));
         // The clock is ours; what is waited for is by the store's.
         let wake = Timestamp::from_micros(wake.as_micros() - self.clock_offset_us);
-        let may_receive = self.outlet.as_ref().is_none_or(|it| it.bytes() < OUTLET_BYTES_MAX);
+        let has_room = self.has_room();
         let has_sent = self.outlet.as_ref().is_some_and(Outlet::has_acknowledged);
         tokio::select! {
             () = self.stop.cancelled() => {}
-            request = self.requests.recv() => match request {
+            request = self.requests.recv(), if has_room => match request {
                 Some(request) => self.requested(request, batch),
-                // Every handle is gone; running sagas go on.
+                // Every handle is gone, so the stop is on its way.
                 None => self.stop.cancelled().await,
             },
-            received = receive(self.subscriber.as_mut(), self.tick_max), if may_receive => {
+            received = receive(self.subscriber.as_mut(), self.tick_max), if has_room => {
                 self.received(received, batch)?;
             }
             () = progress(self.outlet.as_mut()) => {}
@@ -216,8 +212,23 @@ impl Worker {
         Ok(())
     }
 
+    /// Returns false while the broker takes nothing and enough waits for it: callers wait too then.
+    fn has_room(&self) -> bool {
+        self.outlet.as_ref().is_none_or(|outlet| outlet.bytes() < OUTLET_BYTES_MAX)
+    }
+
+    fn gather_requests(&mut self, batch: &mut Batch, share: usize) {
+        for _ in 0..share {
+            let Some(request) = self.has_room().then(|| self.requests.try_recv().ok()).flatten()
+            else {
+                return;
+            };
+            self.requested(request, batch);
+        }
+    }
+
     fn gather_deliveries(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        while batch.inputs.len() < self.tick_max {
+        while batch.inputs.len() < self.tick_max && self.has_room() {
             let limit = self.tick_max - batch.inputs.len();
             match receive(self.subscriber.as_mut(), limit).now_or_never() {
                 Some(received) => self.received(received, batch)?,
@@ -227,10 +238,9 @@ impl Worker {
         Ok(())
     }
 
-    fn gather_timers(&mut self, batch: &mut Batch) {
+    fn gather_timers(&mut self, batch: &mut Batch, share: usize) {
         let now = self.now();
-        let limit = self.tick_max.saturating_sub(batch.inputs.len());
-        for saga in self.timers.take_due(now, limit) {
+        for saga in self.timers.take_due(now, share) {
             batch.inputs.push(Input::Event(Happening {
                 saga,
                 event: Event::TimerFired,
@@ -273,6 +283,9 @@ impl Worker {
             }
             Err(error) if error.is_transient() => {
                 warn!(error = &error as &dyn std::error::Error, "receiving failed; trying again");
+            }
+            Err(error @ TransportError::OffsetOutOfRange { .. }) => {
+                error!(%error, "this partition stands still until a person decides where it goes on");
             }
             Err(error) => return Err(error.into()),
         }

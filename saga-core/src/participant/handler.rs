@@ -6,7 +6,7 @@ use std::future::Future;
 use crate::message::Envelope;
 use crate::store::fact_record;
 use crate::transport::Record;
-use crate::{BoxError, Command, Fact, IdempotencyKey, MessageId, Reply, SagaId};
+use crate::{BoxError, Command, Fact, IdempotencyKey, MessageId, ParticipantName, Reply, SagaId};
 
 /// What a handler answers: the reply, a rejection, or an error that means "ask again".
 pub type HandlerResult<R> = Result<Reply<R>, HandlerError>;
@@ -85,7 +85,7 @@ pub trait HandleAll<C: Command, Conn>: Send + Sync + 'static {
 /// The call may be made more than once: after a crash between the call and its record, or after a
 /// time-out. The key is the same each time; hand it to the other system so that it can tell.
 pub trait HandleExternal<C: Command>: Send + Sync + 'static {
-    /// Makes the call.
+    /// Makes the call. One that takes longer than 30 s is given up and tried again.
     ///
     /// # Errors
     ///
@@ -103,6 +103,7 @@ pub struct Context<'a, Conn> {
     pub(super) command: &'a Envelope,
     pub(super) saga: SagaId,
     pub(super) attempt: u32,
+    pub(super) participant: ParticipantName,
     pub(super) facts: &'a mut Vec<Record>,
 }
 
@@ -134,8 +135,13 @@ impl<Conn> Context<'_, Conn> {
     ///
     /// # Errors
     ///
-    /// [`HandlerError`] if the fact cannot be encoded.
+    /// [`HandlerError`] if the fact cannot be encoded, is too large, or is another service's to tell.
     pub fn publish<F: Fact>(&mut self, fact: &F, key: &str) -> Result<(), HandlerError> {
+        if F::SOURCE != self.participant {
+            let (fact, source, participant) = (F::TYPE, F::SOURCE, &self.participant);
+            let problem = format!("`{fact}` is a fact of `{source}`, not of `{participant}`");
+            return Err(HandlerError::terminal(problem));
+        }
         let record = fact_record(fact, key, Some(self.command)).map_err(HandlerError::terminal)?;
         self.facts.push(record);
         Ok(())

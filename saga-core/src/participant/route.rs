@@ -72,7 +72,7 @@ impl<C: Command, Conn: Send, H: Handle<C, Conn>> DynHandle<Conn> for Each<C, H> 
             let mut facts = Vec::new();
             for envelope in commands {
                 let command = decode::<C>(envelope)?;
-                let mut cx = context(envelope, connection, &mut facts);
+                let mut cx = context::<C, _>(envelope, connection, &mut facts);
                 answers.push(answer::<C>(self.0.handle(command, &mut cx).await?)?);
             }
             Ok((answers, facts))
@@ -89,7 +89,7 @@ impl<C: Command, Conn: Send, H: HandleAll<C, Conn>> DynHandle<Conn> for All<C, H
         Box::pin(caught(async move {
             let decoded: Result<Vec<C>, _> = commands.iter().map(|it| decode::<C>(it)).collect();
             let mut facts = Vec::new();
-            let mut cx = context(commands[0], connection, &mut facts);
+            let mut cx = context::<C, _>(commands[0], connection, &mut facts);
             let replies = self.0.handle_all(decoded?, &mut cx).await?;
             if replies.len() != commands.len() {
                 let (got, want) = (replies.len(), commands.len());
@@ -153,7 +153,7 @@ fn answer<C: Command>(reply: Reply<C::Reply>) -> Result<Answer, Failure> {
     }
 }
 
-fn context<'a, Conn>(
+fn context<'a, C: Command, Conn>(
     command: &'a Envelope,
     connection: &'a mut Conn,
     facts: &'a mut Vec<Record>,
@@ -162,7 +162,8 @@ fn context<'a, Conn>(
         Kind::Command(headers) => (headers.saga, headers.attempt),
         Kind::Fact | Kind::Reply(_) => (SagaId(uuid::Uuid::nil()), 1),
     };
-    Context { connection, command, saga, attempt, facts }
+    let participant = C::PARTICIPANT;
+    Context { connection, command, saga, attempt, participant, facts }
 }
 
 /// Longest message of a failure that a saga keeps, in bytes.

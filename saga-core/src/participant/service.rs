@@ -21,7 +21,7 @@ use crate::policy::retry::Backoff;
 use crate::store::{DeadLetter, Lane, OutboxRow, StoreError};
 use crate::transport::erased::{DynSubscriber, DynTransport, Erased};
 use crate::transport::{Delivery, Position, Received, Record, Subscription, Transport};
-use crate::{Clock as _, Error, MessageId, SystemClock, Topic};
+use crate::{Clock as _, Error, MessageId, OutboxId, SystemClock, Topic, TransportError};
 
 /// Most outbox rows that are read back at once; what is left is found by the next sweep.
 const ROWS_MAX: usize = 10_000;
@@ -35,6 +35,10 @@ const CONFLICTS_MAX: u32 = 10;
 const QUICK_TRIES: u32 = 3;
 const QUICK_BACKOFF: Backoff =
     Backoff::exponential(Duration::from_millis(10), Duration::from_millis(100));
+/// How long a call to another system may take.
+const CALL_MAX: Duration = Duration::from_secs(30);
+/// How long a shutdown waits for the batch in hand.
+const GRACE: Duration = Duration::from_secs(4);
 /// How long a quiet participant waits before it deletes what it has sent.
 const TIDY_AFTER: Duration = Duration::from_millis(200);
 /// How often the outbox is searched for rows that a slowly dying owner of our partitions left.
@@ -43,7 +47,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 impl<Conn: Send + 'static> Participant<Conn> {
     /// Starts to take commands, on a store and a transport, until it is shut down.
     ///
-    /// Creates the topics that it needs if they do not exist. A broker or a database that is away
+    /// Runs on the current Tokio runtime, and panics outside one. Creates the topics that it needs if
+    /// they do not exist. A broker or a database that is away
     /// is waited for; a command is never given up for that.
     pub fn start<S>(self, store: S, transport: impl Transport) -> RunningParticipant
     where
@@ -69,6 +74,7 @@ impl<Conn: Send + 'static> Participant<Conn> {
 }
 
 /// A participant that takes commands. Dropping it stops it without waiting.
+#[must_use = "a participant that is dropped stops"]
 pub struct RunningParticipant {
     stop: CancellationToken,
     /// Gone once its end was told.
@@ -160,7 +166,12 @@ impl<S: Inbox> Service<S> {
             if stop.is_cancelled() {
                 break Ok(());
             }
-            if let Err(error) = self.step(&mut *subscriber, &stop).await {
+            let stepped = tokio::select! {
+                stepped = self.step(&mut *subscriber, &stop) => stepped,
+                // What was not committed is rolled back and comes again.
+                () = grace_is_over(&stop) => break Ok(()),
+            };
+            if let Err(error) = stepped {
                 if stop.is_cancelled() {
                     break Ok(());
                 }
@@ -218,6 +229,9 @@ impl<S: Inbox> Service<S> {
                 Ok(Received::Revoked(partitions)) => {
                     debug!(?partitions, "partitions handed over");
                     self.owned.retain(|number| partitions.iter().all(|it| it.number != *number));
+                }
+                Err(error @ TransportError::OffsetOutOfRange { .. }) => {
+                    error!(%error, "this partition stands still until a person decides where it goes on");
                 }
                 Err(error) => Outage::new(stop).outlast(error).await?,
             },
@@ -323,6 +337,8 @@ impl<S: Inbox> Service<S> {
                 }
                 Err(Setback::Store(error)) if error.is_transient() => {
                     outage.outlast(error).await?;
+                    // What seemed to fail may have been written: its messages go before any later ones.
+                    self.recover(self.lanes_of(&group)).await?;
                     groups.push(group);
                     continue;
                 }
@@ -339,7 +355,9 @@ impl<S: Inbox> Service<S> {
                 continue;
             }
             quick_tries += 1;
-            if !failure.is_terminal && quick_tries < QUICK_TRIES {
+            // Others that wait must not wait for this one; its saga's policy decides then.
+            let is_alone = groups.is_empty();
+            if !failure.is_terminal && is_alone && quick_tries < QUICK_TRIES {
                 tokio::time::sleep(QUICK_BACKOFF.delay(quick_tries, 0)).await;
                 groups.push(group);
                 continue;
@@ -381,7 +399,7 @@ impl<S: Inbox> Service<S> {
                 written.records.entry(group[first].lane).or_default().extend(facts);
             }
         }
-        let (rows, outgoing) = self.rows(&mut written);
+        let (rows, outgoing) = self.rows(&written);
         let sent = self.outlet.take_acknowledged();
         let handled = Handled {
             records: barrier.into_records(),
@@ -470,36 +488,37 @@ impl<S: Inbox> Service<S> {
         mut written: Written,
     ) -> Result<(), Error> {
         let dead_letters = std::mem::take(&mut written.dead_letters);
-        let (outbox, outgoing) = self.rows(&mut written);
-        let sent = self.outlet.take_acknowledged();
-        let handled = Handled { records: records.to_vec(), outbox, sent, dead_letters };
-        match self.write_handled(&handled).await {
-            Ok(()) => {
+        let mut outage = Outage::new(&self.stop);
+        loop {
+            // Rows of their own for each try: an earlier one may have been written, and a record
+            // that is sent twice does no harm.
+            let (outbox, outgoing) = self.rows(&written);
+            let sent = self.outlet.take_acknowledged();
+            let handled = Handled {
+                records: records.to_vec(),
+                outbox,
+                sent: sent.clone(),
+                dead_letters: dead_letters.clone(),
+            };
+            let result = async {
+                let transaction = self.store.begin().await?;
+                self.store.record(transaction, handled).await
+            };
+            let Err(error) = result.await else {
                 outgoing.into_iter().for_each(|(id, records)| self.outlet.push(id, records));
-                Ok(())
-            }
-            Err(error) => {
-                self.outlet.put_back_acknowledged(handled.sent);
-                Err(error)
+                return Ok(());
+            };
+            self.outlet.put_back_acknowledged(sent);
+            match error {
+                StoreError::Conflict if !records.is_empty() => return Err(error.into()),
+                error => outage.outlast(error).await?,
             }
         }
     }
 
-    async fn write_handled(&self, handled: &Handled) -> Result<(), Error> {
-        let mut outage = Outage::new(&self.stop);
-        loop {
-            let result = async {
-                let transaction = self.store.begin().await?;
-                self.store.record(transaction, handled.clone()).await
-            };
-            match result.await {
-                // Without records a conflict means that an earlier try with an unknown end was written.
-                Err(StoreError::Conflict) if handled.records.is_empty() => return Ok(()),
-                Err(StoreError::Conflict) => return Err(StoreError::Conflict.into()),
-                Err(error) => outage.outlast(error).await?,
-                Ok(()) => return Ok(()),
-            }
-        }
+    fn lanes_of(&self, group: &[Incoming]) -> Vec<Lane> {
+        let numbers: BTreeSet<_> = group.iter().map(|incoming| incoming.lane).collect();
+        numbers.into_iter().map(|number| self.lane(number)).collect()
     }
 
     /// Adds the reply to a command to what is written.
@@ -535,16 +554,14 @@ impl<S: Inbox> Service<S> {
     }
 
     /// Makes one outbox row per lane of what is to be published.
-    fn rows(&self, written: &mut Written) -> (Vec<OutboxRow>, Vec<(crate::OutboxId, Vec<Record>)>) {
-        std::mem::take(&mut written.records)
-            .into_iter()
-            .filter(|(_, records)| !records.is_empty())
-            .map(|(lane, records)| {
-                let row = OutboxRow::new(self.lane(lane), &records);
-                let id = row.id;
-                (row, (id, records))
-            })
-            .unzip()
+    fn rows(&self, written: &Written) -> (Vec<OutboxRow>, Vec<(OutboxId, Vec<Record>)>) {
+        let lanes = written.records.iter().filter(|(_, records)| !records.is_empty());
+        let rows = lanes.map(|(&lane, records)| {
+            let row = OutboxRow::new(self.lane(lane), records);
+            let id = row.id;
+            (row, (id, records.clone()))
+        });
+        rows.unzip()
     }
 }
 
@@ -558,6 +575,12 @@ impl Written {
     }
 }
 
+/// Waits until a shutdown has waited long enough for the batch in hand.
+async fn grace_is_over(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+}
+
 /// Calls another system, a few times at once if it fails.
 async fn call<Conn>(participant: &Participant<Conn>, command: &Envelope) -> Answer {
     let Some(Route::External(handler)) = participant.routes.get(&command.message_type) else {
@@ -566,7 +589,11 @@ async fn call<Conn>(participant: &Participant<Conn>, command: &Envelope) -> Answ
     let mut tries = 0;
     loop {
         tries += 1;
-        match handler.call(command).await {
+        let called = tokio::time::timeout(CALL_MAX, handler.call(command)).await;
+        let called = called.unwrap_or_else(|_| {
+            Err(Failure { message: "no answer within 30 s".to_owned(), is_terminal: false })
+        });
+        match called {
             Ok(answer) => return answer,
             Err(failure) if failure.is_terminal || tries >= QUICK_TRIES => {
                 return Answer::failed(failure.into_outcome());

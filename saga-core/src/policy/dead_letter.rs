@@ -19,7 +19,8 @@ pub const EXCEPTION_MESSAGE: &str = "kafka_dlt-exception-message";
 /// Header with why the message was set aside: a short class such as `undecodable`.
 pub const REASON: &str = "ow-dlq-reason";
 
-/// Header with the size of a value that is too large to be sent on with the other headers; the store keeps it.
+/// Header with the size of a value that is left out, with the original headers if need be, because
+/// the message is too large to be sent on with more headers; the store keeps all of it.
 pub const VALUE_OMITTED: &str = "ow-dlq-value-omitted";
 
 /// Returns the record for the dead-letter topic of the topic that the message was received from.
@@ -62,23 +63,28 @@ pub fn record(letter: &DeadLetter) -> Record {
         (EXCEPTION_MESSAGE, text(&letter.detail)),
         (REASON, text(&letter.reason)),
     ];
-    let mut headers = letter.headers.clone();
-    headers.extend(added.map(|(name, value)| (name.to_owned(), value)));
-    let mut value = letter.value.clone();
-    let bytes = letter.key.len()
-        + value.len()
-        + headers.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
-    if bytes > ENVELOPE_BYTES_MAX {
-        headers.push((VALUE_OMITTED.to_owned(), text(&value.len().to_string())));
-        value = Bytes::new();
-    }
-    Record {
+    let added = added.map(|(name, value)| (name.to_owned(), value));
+    let mut record = Record {
         topic: letter.topic.dead_letters(),
         partition: None,
         key: letter.key.clone(),
-        value,
-        headers,
+        value: letter.value.clone(),
+        headers: letter.headers.iter().cloned().chain(added.clone()).collect(),
+    };
+    if size(&record) > ENVELOPE_BYTES_MAX {
+        let omitted = (VALUE_OMITTED.to_owned(), text(&letter.value.len().to_string()));
+        record.headers.push(omitted.clone());
+        record.value = Bytes::new();
+        if size(&record) > ENVELOPE_BYTES_MAX {
+            record.headers = added.into_iter().chain([omitted]).collect();
+        }
     }
+    record
+}
+
+fn size(record: &Record) -> usize {
+    let headers = record.headers.iter().map(|(name, value)| name.len() + value.len());
+    record.key.len() + record.value.len() + headers.sum::<usize>()
 }
 
 fn text(text: &str) -> Bytes {

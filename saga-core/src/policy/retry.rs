@@ -102,7 +102,7 @@ impl Backoff {
         let doublings = made.saturating_sub(1).min(31);
         let full = self.first.saturating_mul(1 << doublings).min(self.max);
         let shorter = mix(seed ^ u64::from(made)) % 1024;
-        full.saturating_sub(full / 2 * u32::try_from(shorter).unwrap_or(0) / 1024)
+        full.saturating_sub(full / 2 / 1024 * u32::try_from(shorter).unwrap_or(0))
     }
 }
 

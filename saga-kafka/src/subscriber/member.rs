@@ -147,10 +147,9 @@ impl Member {
             key: message.key().map(Bytes::copy_from_slice).unwrap_or_default(),
             value: message.payload().map(Bytes::copy_from_slice).unwrap_or_default(),
             headers: message.headers().map(headers).unwrap_or_default(),
-            timestamp: message
-                .timestamp()
-                .to_millis()
-                .map_or_else(Timestamp::default, |ms| Timestamp::from_micros(ms * 1_000)),
+            timestamp: message.timestamp().to_millis().map_or_else(Timestamp::default, |ms| {
+                Timestamp::from_micros(ms.saturating_mul(1_000))
+            }),
         })
     }
 
