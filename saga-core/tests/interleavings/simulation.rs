@@ -609,6 +609,9 @@ impl<'a> Simulation<'a> {
         if !is_undo {
             return Ok(());
         }
+        let undone = command.compensates.and_then(|undone| self.world.recorded(undone));
+        let is_known = matches!(undone, Some(Outcome::Succeeded)) || info.kind == Kind::Prior;
+        ensure(!command.succeeded || is_known, || format!("~{step} knows more than the world"))?;
         for (other, view) in self.steps.iter().zip(views) {
             let is_open = matches!(
                 view.state,

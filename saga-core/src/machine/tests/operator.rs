@@ -57,6 +57,7 @@ fn a_retried_compensation_goes_on_compensating() {
     let mut run = parked_at_the_compensation();
     assert_eq!(run.operate(OperatorAction::Retry), Verdict::Applied);
     assert_eq!((run.status(), run.sent().as_str()), (Status::Compensating, "~a"));
+    assert_eq!(run.sent[0].attempt, 1, "with all attempts anew");
     run.undone("a");
     assert_eq!(run.status(), Status::Compensated);
 }
@@ -124,6 +125,16 @@ fn a_pivot_that_was_skipped_after_it_was_asked_for_cannot_be_gone_back_over() {
     run.succeed("a");
     run.wait();
     assert_eq!(run.operate(OperatorAction::Skip), Verdict::Applied);
+    assert_eq!(run.state("pause"), StepState::Waiting);
+    assert_refused(run.decide(Event::CancelRequested), "pivot");
+}
+
+#[test]
+fn a_pivot_that_was_carried_out_by_hand_cannot_be_gone_back_over() {
+    let saga = Saga::builder().pivot(A).wait(name("pause"), |_| DEADLINE).build().unwrap();
+    let mut run = Run::start_with(saga, Ledger { is_mute: true, ..Ledger::default() });
+    assert_eq!(run.failure(), (Some("a"), "command-unencodable"));
+    assert_eq!(run.operate(resolve_succeeded()), Verdict::Applied);
     assert_eq!(run.state("pause"), StepState::Waiting);
     assert_refused(run.decide(Event::CancelRequested), "pivot");
 }

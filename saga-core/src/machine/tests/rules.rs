@@ -82,6 +82,9 @@ fn a_rejection_after_the_pivot_parks() {
     let mut run = after_the_pivot();
     run.reject("c");
     assert_eq!(run.failure(), (Some("c"), "rejected"));
+    assert!(matches!(run.operate(OperatorAction::Retry), Verdict::Refused(_)));
+    assert_eq!(run.operate(OperatorAction::Skip), Verdict::Applied);
+    assert_eq!(run.status(), Status::Completed);
 }
 
 #[test]
@@ -516,6 +519,16 @@ fn a_reply_that_cannot_be_read_parks_and_still_counts_as_an_effect() {
 }
 
 #[test]
+fn a_saga_is_parked_for_what_was_learned_last_about_its_step() {
+    let mut run = at_the_pivot();
+    run.wait();
+    run.wait();
+    assert_eq!(run.failure(), (Some("b"), "attempts-used-up"));
+    assert_eq!(undecodable_reply(&mut run, "b"), Verdict::Applied);
+    assert_eq!(run.failure(), (Some("b"), "reply-undecodable"));
+}
+
+#[test]
 fn a_reply_that_can_be_read_after_all_wakes_the_saga() {
     let mut run = Run::start(with_pivot());
     assert_eq!(undecodable_reply(&mut run, "a"), Verdict::Applied);
@@ -548,6 +561,13 @@ fn a_command_that_was_never_sent_is_not_undone() {
     let mut run = Run::start_with(with_pivot(), Ledger { is_mute: true, ..Ledger::default() });
     assert_eq!(run.decide(Event::CancelRequested), Verdict::Applied);
     assert_eq!((run.status(), run.sent().as_str()), (Status::Compensated, ""));
+}
+
+#[test]
+fn a_forged_reply_does_not_answer_a_command_that_was_never_sent() {
+    let mut run = Run::start_with(with_pivot(), Ledger { is_mute: true, ..Ledger::default() });
+    let nil = MessageId(Uuid::nil());
+    assert!(matches!(run.reply_to(nil, 0, Outcome::Succeeded), Verdict::Ignored(_)));
 }
 
 #[test]
