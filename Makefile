@@ -29,8 +29,8 @@ e2e: ## The long run: the example services with faults injected
 	$(with_services); $(CARGO) test -p examples --test e2e $(CARGO_FLAGS) -- --nocapture
 
 .PHONY: bench
-bench: ## The benches
-	$(CARGO) bench -p benches $(CARGO_FLAGS)
+bench: ## The benches, in memory and on PostgreSQL
+	$(with_services); $(CARGO) bench -p benches $(CARGO_FLAGS)
 
 .PHONY: fmt-check
 fmt-check: ## Is everything formatted?
