@@ -83,18 +83,11 @@ impl Worker {
         }
         let ids: Vec<_> = starting.iter().map(|it| it.work.saga).collect();
         let keys: Vec<_> = starting.iter().filter_map(|it| it.work.key()).collect();
-        let mut outage = Outage::new(&self.stop);
-        let (written, found) = loop {
-            let asked = async {
-                let found =
-                    if keys.is_empty() { Vec::new() } else { self.store.find(&keys).await? };
-                Ok::<_, StoreError>((self.store.load(&ids).await?, found))
-            };
-            match asked.await {
-                Ok(answer) => break answer,
-                Err(error) => outage.outlast(error).await?,
-            }
+        let ask = || async {
+            let found = if keys.is_empty() { Vec::new() } else { self.store.find(&keys).await? };
+            Ok::<_, StoreError>((self.store.load(&ids).await?, found))
         };
+        let (written, found) = Outage::outlasted(&self.stop, ask).await?;
         let written: HashSet<_> = written.into_iter().map(|snapshot| snapshot.saga).collect();
         let found: HashMap<_, _> =
             found.into_iter().map(|(name, key, saga)| ((name, key), saga)).collect();

@@ -13,27 +13,21 @@ use super::writing::Written;
 use super::{Inbox, Participant};
 use crate::message::{Envelope, Kind, describe};
 use crate::outage::Outage;
-use crate::outlet::Outlet;
+use crate::outlet::{LEFT_MAX, Outlet, TIDY_AFTER};
 use crate::policy::retry::Backoff;
 use crate::store::Lane;
 use crate::transport::erased::{DynSubscriber, DynTransport};
 use crate::transport::{Delivery, Position, Received, Subscription};
 use crate::{Clock as _, Error, SystemClock, Topic, TransportError};
 
-/// Most outbox rows that are read back at once; what is left is found by the next sweep.
-const ROWS_MAX: usize = 10_000;
 /// Most commands of one transaction.
 const BATCH_MAX: usize = 512;
-/// Most bytes that may be on their way to the broker before no more commands are taken.
-const OUTLET_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How often a command that failed is tried at once, before the saga's policy decides.
 pub(super) const QUICK_TRIES: u32 = 3;
 pub(super) const QUICK_BACKOFF: Backoff =
     Backoff::exponential(Duration::from_millis(10), Duration::from_millis(100));
 /// How long a shutdown waits for the batch in hand.
 const GRACE: Duration = Duration::from_secs(4);
-/// How long a quiet participant waits before it deletes what it has sent.
-const TIDY_AFTER: Duration = Duration::from_millis(200);
 /// How often the outbox is searched for rows that a slowly dying owner of our partitions left.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -137,9 +131,8 @@ impl<S: Inbox> Service<S> {
         subscriber: &mut dyn DynSubscriber,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let may_receive = self.outlet.bytes() < OUTLET_BYTES_MAX;
         tokio::select! {
-            received = subscriber.receive(BATCH_MAX), if may_receive => match received {
+            received = subscriber.receive(BATCH_MAX), if self.outlet.has_room() => match received {
                 Ok(Received::Deliveries(deliveries)) => {
                     let positions = self.handle(deliveries).await?;
                     subscriber.acknowledge(&positions);
@@ -196,30 +189,18 @@ impl<S: Inbox> Service<S> {
 
     /// Publishes what an earlier owner of these lanes committed and may not have published.
     pub(super) async fn recover(&mut self, lanes: Vec<Lane>) -> Result<(), Error> {
-        let mut outage = Outage::new(&self.stop);
-        loop {
-            match self.store.unsent(&lanes, ROWS_MAX).await {
-                Ok(rows) => {
-                    self.outlet.republish(rows);
-                    return Ok(());
-                }
-                Err(error) => outage.outlast(error).await?,
-            }
-        }
+        let unsent = || self.store.unsent(&lanes, LEFT_MAX);
+        let rows = Outage::outlasted(&self.stop, unsent).await?;
+        self.outlet.republish(rows);
+        Ok(())
     }
 
     /// Publishes rows of our partitions that an earlier owner committed after we had looked.
     async fn sweep(&mut self) {
         self.next_sweep = Instant::now() + SWEEP_EVERY;
         let lanes: Vec<_> = self.owned.iter().map(|&number| self.lane(number)).collect();
-        match self.store.unsent(&lanes, ROWS_MAX).await {
-            Ok(mut rows) => {
-                let now = SystemClock::new().now();
-                rows.retain(|row| row.is_forgotten(now));
-                self.outlet.republish(rows);
-            }
-            Err(error) => warn!(%error, "the outbox cannot be read; trying again"),
-        }
+        let unsent = self.store.unsent(&lanes, LEFT_MAX).await;
+        self.outlet.republish_forgotten(unsent, SystemClock::new().now());
     }
 
     /// Deletes what was sent, for a batch to come may be far.
