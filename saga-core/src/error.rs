@@ -1,4 +1,6 @@
-//! The engine's error, and the box for causes that this crate does not know.
+//! The engine's error, and what is kept of causes that this crate does not know.
+
+use std::any::Any;
 
 use crate::{DefinitionError, SagaId, SagaName, StoreError, TransportError};
 
@@ -57,4 +59,10 @@ impl Error {
             | Self::Stopped => false,
         }
     }
+}
+
+/// Returns what a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

@@ -24,6 +24,24 @@ impl Outage {
         Self { stop: stop.clone(), tries: 0 }
     }
 
+    /// Tries something until it succeeds, or fails with an error that waiting cannot mend.
+    pub(crate) async fn outlasted<T, E, F>(
+        stop: &CancellationToken,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Error>
+    where
+        E: Into<Error>,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut outage = Self::new(stop);
+        loop {
+            match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => outage.outlast(error).await?,
+            }
+        }
+    }
+
     /// Waits before the next try; an error that waiting cannot mend is returned.
     pub(crate) async fn outlast(&mut self, error: impl Into<Error>) -> Result<(), Error> {
         let error = error.into();

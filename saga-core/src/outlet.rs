@@ -11,10 +11,19 @@ use crate::policy::retry::Backoff;
 use crate::store::{OutboxRow, StoreError};
 use crate::transport::erased::{DynPublisher, DynTransport};
 use crate::transport::{Receipt, Record, TransportError};
-use crate::{OutboxId, Topic};
+use crate::{OutboxId, Timestamp, Topic};
 
 /// How long to wait before a failed publisher is replaced.
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
+
+/// Most bytes that may be on their way to the broker before nothing more is taken on.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Most rows that are read back at once; what is left is found by the next search for forgotten rows.
+pub(crate) const LEFT_MAX: usize = 10_000;
+
+/// How long one that has nothing to commit waits before it deletes what it has sent.
+pub(crate) const TIDY_AFTER: Duration = Duration::from_millis(200);
 
 /// How long a shutdown waits for the broker.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -79,9 +88,9 @@ impl Outlet {
         self.acknowledged.contains(&id) || self.rows.iter().any(|row| row.id == id)
     }
 
-    /// Returns the bytes that are not acknowledged yet.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
+    /// Returns false while the broker takes nothing and enough waits for it.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.bytes < BYTES_MAX
     }
 
     /// Returns true if everything is acknowledged.
@@ -106,6 +115,21 @@ impl Outlet {
             info!(rows = rows.len(), "publishing what was left in the outbox");
         }
         self.push_rows(rows);
+    }
+
+    /// Puts those rows in line that an earlier owner of their lane committed after we had looked, then died.
+    pub(crate) fn republish_forgotten(
+        &mut self,
+        unsent: Result<Vec<OutboxRow>, StoreError>,
+        now: Timestamp,
+    ) {
+        match unsent {
+            Ok(mut rows) => {
+                rows.retain(|row| row.is_forgotten(now));
+                self.republish(rows);
+            }
+            Err(error) => warn!(%error, "the outbox cannot be read; trying again"),
+        }
     }
 
     /// Notes whether the rows of [`take_acknowledged`](Self::take_acknowledged) were deleted; if not, they are kept for later.

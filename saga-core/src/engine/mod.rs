@@ -13,15 +13,20 @@
 
 mod builder;
 mod cache;
+mod local;
+mod outgoing;
 mod recovery;
 mod registry;
 mod request;
+mod round;
 mod routing;
+mod starts;
 mod tick;
 mod timers;
 mod view;
 mod work;
 mod worker;
+mod works;
 
 use std::any::TypeId;
 use std::fmt;

@@ -7,6 +7,7 @@ use tracing::warn;
 use super::work::Work;
 use super::worker::Worker;
 use crate::outage::Outage;
+use crate::outlet::LEFT_MAX;
 use crate::store::Lane;
 use crate::{Error, SagaId};
 
@@ -20,8 +21,6 @@ const SCAN_MAX: usize = 1000;
 const GRACE: Duration = Duration::from_secs(5);
 /// Most sagas that are looked after at once.
 const WATCHED_MAX: usize = 1000;
-/// Most outbox rows that are read back at once.
-const ROWS_MAX: usize = 10_000;
 
 impl Worker {
     /// Finds the sagas whose time comes near and corrects our clock by the store's.
@@ -65,18 +64,12 @@ impl Worker {
         }
         let numbers = std::mem::take(&mut self.to_recover);
         let lanes = self.lanes(&numbers);
-        let mut outage = Outage::new(&self.stop);
-        loop {
-            match self.store.unsent(&lanes, ROWS_MAX).await {
-                Ok(rows) => {
-                    if let Some(outlet) = &mut self.outlet {
-                        outlet.republish(rows);
-                    }
-                    return Ok(());
-                }
-                Err(error) => outage.outlast(error).await?,
-            }
+        let unsent = || self.store.unsent(&lanes, LEFT_MAX);
+        let rows = Outage::outlasted(&self.stop, unsent).await?;
+        if let Some(outlet) = &mut self.outlet {
+            outlet.republish(rows);
         }
+        Ok(())
     }
 
     /// Publishes rows of our partitions that another engine committed and then died: it may have
@@ -85,13 +78,7 @@ impl Worker {
         let owned: Vec<_> = self.routing.owned().iter().copied().collect();
         let (lanes, now) = (self.lanes(&owned), self.now());
         let Some(outlet) = &mut self.outlet else { return };
-        match self.store.unsent(&lanes, ROWS_MAX).await {
-            Ok(mut rows) => {
-                rows.retain(|row| row.is_forgotten(now));
-                outlet.republish(rows);
-            }
-            Err(error) => warn!(%error, "the outbox cannot be read; trying again"),
-        }
+        outlet.republish_forgotten(self.store.unsent(&lanes, LEFT_MAX).await, now);
     }
 
     fn lanes(&self, numbers: &[u32]) -> Vec<Lane> {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::registry::Registry;
 use crate::definition::Definition;
+use crate::error::panic_text;
 use crate::machine::{
     Decision, Event, Failure, HistoryEntry, HistoryKind, Ignored, OutgoingCommand, Progress,
     Status, Verdict, decide, encode_history, parked_without_definition,
@@ -311,11 +312,6 @@ pub(super) fn guarded<T, E: std::error::Error>(
 ) -> Result<T, Broken> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| Broken(describe(&error))),
-        Err(panic) => Err(Broken(format!("definition panicked: {}", text_of(&*panic)))),
+        Err(panic) => Err(Broken(format!("definition panicked: {}", panic_text(&*panic)))),
     }
-}
-
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

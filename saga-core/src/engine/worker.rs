@@ -20,7 +20,7 @@ use super::work::{Broken, guarded};
 use crate::machine::{Event, Origin, OutgoingCommand, ReplyEvent, Status};
 use crate::message::{Envelope, Kind, describe};
 use crate::outage::Outage;
-use crate::outlet::Outlet;
+use crate::outlet::{Outlet, TIDY_AFTER};
 use crate::policy::dead_letter;
 use crate::store::DeadLetter;
 use crate::store::erased::DynSagaStore;
@@ -29,10 +29,6 @@ use crate::transport::erased::{DynSubscriber, DynTransport};
 use crate::transport::{Delivery, Received, Record, Subscription};
 use crate::{Error, MessageId, ParticipantName, SagaId, Timestamp, Topic, TransportError};
 
-/// Most bytes that may be on their way to the broker before no more messages are taken.
-const OUTLET_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// How long a quiet engine waits before it deletes what it has sent.
-const TIDY_AFTER: Duration = Duration::from_millis(200);
 /// How often those who wait for a saga are told of its end in another engine.
 const LOOK_AFTER_EVERY: Duration = Duration::from_secs(1);
 
@@ -214,7 +210,7 @@ impl Worker {
 
     /// Returns false while the broker takes nothing and enough waits for it: callers wait too then.
     fn has_room(&self) -> bool {
-        self.outlet.as_ref().is_none_or(|outlet| outlet.bytes() < OUTLET_BYTES_MAX)
+        self.outlet.as_ref().is_none_or(Outlet::has_room)
     }
 
     fn gather_requests(&mut self, batch: &mut Batch, share: usize) {
@@ -409,13 +405,8 @@ fn connect(
     let inputs: Vec<_> = services.iter().map(ParticipantName::events).collect();
     let outputs: Vec<_> = services.iter().map(ParticipantName::commands).collect();
     async move {
-        let mut outage = Outage::new(&stop);
-        loop {
-            match connect_once(&*transport, &name, &inputs, &outputs).await {
-                Ok(connected) => return Ok(connected),
-                Err(error) => outage.outlast(error).await?,
-            }
-        }
+        let once = || connect_once(&*transport, &name, &inputs, &outputs);
+        Outage::outlasted(&stop, once).await
     }
 }
 

@@ -18,10 +18,14 @@
 //! - A panic, an undecodable command or [`HandlerError::terminal`] parks the saga.
 
 mod barrier;
+mod external;
 mod handler;
 mod inbox;
 mod route;
+mod running;
 mod service;
+mod transactional;
+mod writing;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,7 +39,7 @@ pub use handler::{
     Context, Handle, HandleAll, HandleExternal, HandlerError, HandlerResult, Terminal,
 };
 pub use inbox::{Handled, Inbox, InboxRecord};
-pub use service::RunningParticipant;
+pub use running::RunningParticipant;
 
 pub(crate) use route::Answer;
 use route::{All, Answers, Each, External, Route};

@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::handler::{Context, Handle, HandleAll, HandleExternal, HandlerError};
+use crate::error::panic_text;
 use crate::message::{Envelope, Kind, Message, Outcome, PAYLOAD_BYTES_MAX};
 use crate::transport::Record;
 use crate::{Codec, Command, IdempotencyKey, MessageType, Payload, Reply, SagaId};
@@ -115,12 +116,8 @@ impl<C: Command, H: HandleExternal<C>> DynCall for External<C, H> {
 /// Turns a panic into a failure of this one group; the task lives on.
 async fn caught<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".to_owned());
-        Err(Failure { message: format!("handler panicked: {text}"), is_terminal: true })
+        let message = format!("handler panicked: {}", panic_text(&*panic));
+        Err(Failure { message, is_terminal: true })
     })
 }
 

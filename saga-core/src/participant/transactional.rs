@@ -1,0 +1,170 @@
+//! Commands whose effect is in the participant's own database: one batch a transaction, smaller ones after a failure.
+
+use std::collections::BTreeSet;
+
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Inbox;
+use super::barrier::{Barrier, Recorded, Ruling, headers, ids, rounds};
+use super::route::{Answer, Failure};
+use super::service::{Incoming, QUICK_BACKOFF, QUICK_TRIES, Service};
+use super::writing::Written;
+use crate::outage::Outage;
+use crate::store::{Lane, StoreError};
+use crate::{Error, MessageId};
+
+/// How often in a row a batch may meet what others record before it is taken apart.
+const CONFLICTS_MAX: u32 = 10;
+
+/// Why a group of commands was not committed.
+enum Setback {
+    Store(StoreError),
+    Handler(Failure),
+}
+
+/// What was tried since something was last committed.
+struct Tries {
+    outage: Outage,
+    /// How often a command that stands alone has failed.
+    quick: u32,
+    conflicts: u32,
+}
+
+impl Tries {
+    fn new(stop: &CancellationToken) -> Self {
+        Self { outage: Outage::new(stop), quick: 0, conflicts: 0 }
+    }
+}
+
+impl<S: Inbox> Service<S> {
+    /// Carries out commands in one transaction, or in smaller ones if one of them fails.
+    pub(super) async fn handle_transactionals(
+        &mut self,
+        commands: Vec<Incoming>,
+    ) -> Result<(), Error> {
+        let mut groups = vec![commands];
+        let mut tries = Tries::new(&self.stop);
+        while let Some(mut group) = groups.pop() {
+            if group.is_empty() {
+                continue;
+            }
+            let Err(setback) = self.transact(&group).await else {
+                tries = Tries::new(&self.stop);
+                continue;
+            };
+            let Some(failure) = self.overcome(setback, &group, &mut tries).await? else {
+                groups.push(group);
+                continue;
+            };
+            if group.len() > 1 {
+                // The first half comes off the stack first, so order is kept.
+                groups.push(group.split_off(group.len() / 2));
+                groups.push(group);
+                continue;
+            }
+            tries.quick += 1;
+            // Others that wait must not wait for this one; its saga's policy decides then.
+            let is_alone = groups.is_empty();
+            if !failure.is_terminal && is_alone && tries.quick < QUICK_TRIES {
+                tokio::time::sleep(QUICK_BACKOFF.delay(tries.quick, 0)).await;
+                groups.push(group);
+                continue;
+            }
+            tries.quick = 0;
+            self.answer_failure(&group[0], failure).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the failure in a setback, or nothing if the same commands are to be tried again.
+    async fn overcome(
+        &mut self,
+        setback: Setback,
+        group: &[Incoming],
+        tries: &mut Tries,
+    ) -> Result<Option<Failure>, Error> {
+        match setback {
+            Setback::Handler(failure) => Ok(Some(failure)),
+            // What somebody else recorded meanwhile is found next time.
+            Setback::Store(StoreError::Conflict) if tries.conflicts < CONFLICTS_MAX => {
+                tries.conflicts += 1;
+                Ok(None)
+            }
+            Setback::Store(StoreError::Conflict) => {
+                let message = "it conflicts with itself or with what is on record".to_owned();
+                Ok(Some(Failure { message, is_terminal: false }))
+            }
+            Setback::Store(error) if error.is_transient() => {
+                tries.outage.outlast(error).await?;
+                // What seemed to fail may have been written: its messages go before any later ones.
+                self.recover(self.lanes_of(group)).await?;
+                Ok(None)
+            }
+            Setback::Store(StoreError::Refused { source, .. }) => {
+                Ok(Some(Failure { message: source.to_string(), is_terminal: true }))
+            }
+            Setback::Store(error) => Err(error.into()),
+        }
+    }
+
+    /// Carries out commands and makes everything durable in one transaction.
+    async fn transact(&mut self, group: &[Incoming]) -> Result<(), Setback> {
+        let commands: Vec<_> = group.iter().map(|it| &it.envelope).collect();
+        let mut transaction = self.store.begin().await?;
+        let recorded = self.store.recorded(&mut transaction, &ids(&commands)).await?;
+        let mut barrier = Barrier::new(recorded).map_err(corrupt)?;
+        let mut written = Written::default();
+        let calls_out = self.participant.calls_out();
+        for round in rounds(&commands) {
+            let mut to_do = Vec::new();
+            for index in round {
+                match barrier.rule(commands[index], calls_out) {
+                    Ruling::Answer(answer) => self.reply(&mut written, &group[index], &answer),
+                    Ruling::CarryOut => to_do.push(index),
+                }
+            }
+            let envelopes: Vec<_> = to_do.iter().map(|&index| commands[index]).collect();
+            let connection = S::connection(&mut transaction);
+            let (answers, facts) = self
+                .participant
+                .carry_out(&envelopes, connection)
+                .await
+                .map_err(Setback::Handler)?;
+            for (&index, answer) in to_do.iter().zip(answers) {
+                let recorded = barrier.record(commands[index].id, answer);
+                self.reply(&mut written, &group[index], &recorded);
+            }
+            if let Some(&first) = to_do.first() {
+                written.records.entry(group[first].lane).or_default().extend(facts);
+            }
+        }
+        Ok(self.commit(transaction, barrier.into_records(), &written).await?)
+    }
+
+    /// Tells the saga that its command failed; nothing is recorded, so it may be carried out later.
+    async fn answer_failure(&mut self, incoming: &Incoming, failure: Failure) -> Result<(), Error> {
+        let command = headers(&incoming.envelope);
+        warn!(saga = %command.saga, step = %command.step, attempt = command.attempt, error = %failure.message, "command failed");
+        let outcome = failure.into_outcome();
+        let recorded = Recorded { reply: MessageId::now(), answer: Answer::failed(outcome) };
+        let mut written = Written::default();
+        self.reply(&mut written, incoming, &recorded);
+        self.write(&[], written).await
+    }
+
+    fn lanes_of(&self, group: &[Incoming]) -> Vec<Lane> {
+        let numbers: BTreeSet<_> = group.iter().map(|incoming| incoming.lane).collect();
+        numbers.into_iter().map(|number| self.lane(number)).collect()
+    }
+}
+
+fn corrupt(error: crate::CodecError) -> Setback {
+    Setback::Store(StoreError::Refused { operation: "reading the inbox", source: error.into() })
+}
+
+impl From<StoreError> for Setback {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,0 +1,121 @@
+//! What a participant commits beside the effects: records, replies and dead letters, published afterwards.
+
+use std::collections::BTreeMap;
+
+use tracing::warn;
+
+use super::barrier::{Recorded, headers};
+use super::service::{Incoming, Service};
+use super::{Handled, Inbox, InboxRecord};
+use crate::message::{Envelope, Kind, ReplyHeaders};
+use crate::outage::Outage;
+use crate::policy::dead_letter;
+use crate::store::{DeadLetter, OutboxRow, StoreError};
+use crate::transport::{Delivery, Record};
+use crate::{Clock as _, Error, OutboxId, SystemClock};
+
+/// What goes into one transaction beside the effects.
+#[derive(Default)]
+pub(super) struct Written {
+    pub(super) records: BTreeMap<u32, Vec<Record>>,
+    pub(super) dead_letters: Vec<DeadLetter>,
+}
+
+impl<S: Inbox> Service<S> {
+    /// Adds the reply to a command to what is written.
+    pub(super) fn reply(&self, written: &mut Written, incoming: &Incoming, recorded: &Recorded) {
+        let command = headers(&incoming.envelope);
+        let envelope = Envelope {
+            id: recorded.reply,
+            message_type: recorded.answer.message_type.clone(),
+            source: self.participant.name.clone(),
+            correlation: incoming.envelope.correlation.clone(),
+            causation: Some(incoming.envelope.id),
+            traceparent: incoming.envelope.traceparent.clone(),
+            timestamp: SystemClock::new().now(),
+            kind: Kind::Reply(ReplyHeaders {
+                saga: command.saga,
+                step: command.step.clone(),
+                attempt: command.attempt,
+                outcome: recorded.answer.outcome.clone(),
+            }),
+            payload: recorded.answer.payload.clone(),
+        };
+        // A partition from a message is only believed if the topic has it.
+        let partition = command
+            .reply_partition
+            .filter(|&number| self.event_partitions.is_some_and(|size| number < size));
+        written.records.entry(incoming.lane).or_default().push(Record {
+            topic: self.events.clone(),
+            partition,
+            key: command.saga.to_string().into(),
+            value: envelope.encode(),
+            headers: Vec::new(),
+        });
+    }
+
+    /// Writes records, replies and dead letters that no handler's effect goes with.
+    pub(super) async fn write(
+        &mut self,
+        records: &[InboxRecord],
+        written: Written,
+    ) -> Result<(), Error> {
+        let mut outage = Outage::new(&self.stop);
+        loop {
+            let result = async {
+                let transaction = self.store.begin().await?;
+                self.commit(transaction, records.to_vec(), &written).await
+            };
+            match result.await {
+                Ok(()) => return Ok(()),
+                Err(error @ StoreError::Conflict) if !records.is_empty() => {
+                    return Err(error.into());
+                }
+                Err(error) => outage.outlast(error).await?,
+            }
+        }
+    }
+
+    /// Commits what was written with the effects in a transaction, then publishes it.
+    ///
+    /// Each try has outbox rows of its own: an earlier one may have been written, and a record
+    /// that is sent twice does no harm.
+    pub(super) async fn commit(
+        &mut self,
+        transaction: S::Transaction,
+        records: Vec<InboxRecord>,
+        written: &Written,
+    ) -> Result<(), StoreError> {
+        let (outbox, outgoing) = self.rows(written);
+        let sent = self.outlet.take_acknowledged();
+        let dead_letters = written.dead_letters.clone();
+        let handled = Handled { records, outbox, sent: sent.clone(), dead_letters };
+        if let Err(error) = self.store.record(transaction, handled).await {
+            self.outlet.put_back_acknowledged(sent);
+            return Err(error);
+        }
+        outgoing.into_iter().for_each(|(id, records)| self.outlet.push(id, records));
+        Ok(())
+    }
+
+    /// Makes one outbox row per lane of what is to be published.
+    fn rows(&self, written: &Written) -> (Vec<OutboxRow>, Vec<(OutboxId, Vec<Record>)>) {
+        let lanes = written.records.iter().filter(|(_, records)| !records.is_empty());
+        let rows = lanes.map(|(&lane, records)| {
+            let row = OutboxRow::new(self.lane(lane), records);
+            let id = row.id;
+            (row, (id, records.clone()))
+        });
+        rows.unzip()
+    }
+}
+
+impl Written {
+    pub(super) fn set_aside(&mut self, delivery: Delivery, reason: &str, detail: &str) {
+        warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
+        let lane = delivery.position.partition;
+        let letter = DeadLetter::new(delivery, reason, detail);
+        self.records.entry(lane).or_default().push(dead_letter::record(&letter));
+        self.dead_letters.push(letter);
+    }
+}
