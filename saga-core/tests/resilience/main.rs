@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod effects;
 mod forged;
 mod isolation;
 mod shutdown;
