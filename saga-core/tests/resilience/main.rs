@@ -9,6 +9,7 @@ mod forged;
 mod isolation;
 mod shutdown;
 mod strict;
+mod timers_and_load;
 
 use std::time::Duration;
 
