@@ -2,14 +2,22 @@
 
 mod support;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use saga_core::store::{Commit, StoreError, Tick, Version};
-use saga_core::{SagaId, SagaStore};
+use saga_core::{
+    Command, Context, Engine, Handle, HandlerResult, IdempotencyKey, Json, MemoryStore,
+    MemoryTransport, Message, MessageType, Participant, ParticipantName, Reply, Saga, SagaData,
+    SagaId, SagaName, SagaStore, Status, Step, StepName,
+};
 use saga_postgres::{PostgresStore, SchemaName};
 use saga_testkit::Fixture;
-use sqlx::ConnectOptions as _;
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use support::{Fresh, database, dead_letter, fresh, next, row, start, tick};
 
@@ -139,4 +147,117 @@ async fn nothing_to_do_is_done() {
     fresh.store.commit(Tick { sent, ..Tick::default() }).await.expect("a row that is gone");
     assert!(fresh.store.load(&[]).await.expect("load").is_empty());
     assert!(fresh.store.find(&[]).await.expect("find").is_empty());
+}
+
+const SHOP: ParticipantName = ParticipantName::new("shop");
+const STOCK: ParticipantName = ParticipantName::new("stock");
+
+/// The data of a saga of one step, and that step's command: a key to be written.
+#[derive(Serialize, Deserialize)]
+struct Write(String);
+
+#[derive(Serialize, Deserialize)]
+struct Written;
+
+impl SagaData for Write {
+    const SAGA: SagaName = SagaName::new("write");
+    type Codec = Json;
+}
+
+impl Message for Write {
+    const TYPE: MessageType = MessageType::new("Write");
+    type Codec = Json;
+}
+
+impl Message for Written {
+    const TYPE: MessageType = MessageType::new("Written");
+    type Codec = Json;
+}
+
+impl Command for Write {
+    type Reply = Written;
+    const PARTICIPANT: ParticipantName = STOCK;
+}
+
+struct WriteKey;
+
+impl Step<Write> for WriteKey {
+    const NAME: StepName = StepName::new("write");
+    type Command = Write;
+
+    fn command(&self, data: &Write) -> Write {
+        Write(data.0.clone())
+    }
+}
+
+/// Writes the key into the table of effects, by this statement.
+struct Table(String);
+
+impl Handle<Write, PgConnection> for Table {
+    async fn handle(
+        &self,
+        Write(key): Write,
+        cx: &mut Context<'_, PgConnection>,
+    ) -> HandlerResult<Written> {
+        let insert = sqlx::query(AssertSqlSafe(self.0.clone())).bind(key);
+        insert.execute(cx.connection()).await?;
+        Ok(Reply::succeeded(Written))
+    }
+}
+
+/// A stock whose table has a trigger that raises P0001 over the key `bad`, when the transaction commits.
+async fn stock_with_a_trigger(fresh: &Fresh) -> Participant<PgConnection> {
+    fresh
+        .execute(
+            "create function {schema}.check_key() returns trigger language plpgsql as $$ begin
+                 if new.key = 'bad' then raise exception 'not this key'; end if;
+                 return null;
+             end $$;
+             create constraint trigger check_key after insert on {schema}.effect
+                 deferrable initially deferred for each row execute function {schema}.check_key()",
+        )
+        .await;
+    let insert = format!("insert into {}.effect (key) values ($1)", fresh.schema);
+    Participant::builder(STOCK).handle::<Write>(Table(insert)).build().expect("sound")
+}
+
+fn write_saga() -> Saga<Write> {
+    Saga::<Write>::builder().then(WriteKey).build().expect("sound")
+}
+
+/// Starts the sagas `bad` and `good` together; returns how they end.
+async fn bad_and_good(engine: &Engine) -> [Status; 2] {
+    let write = |key: &'static str| async move {
+        let id = IdempotencyKey::new(key).expect("a short key");
+        let started = engine.start(id, Write(key.to_owned())).await.expect("accepted");
+        let end = timeout(Duration::from_secs(10), started.outcome()).await;
+        end.unwrap_or_else(|_| panic!("{key} does not end")).expect("the engine works")
+    };
+    let (bad, good) = tokio::join!(write("bad"), write("good"));
+    [bad, good]
+}
+
+#[tokio::test]
+async fn what_a_deferred_trigger_raises_parks_the_saga_of_a_participant_and_no_other() {
+    let fresh = fresh().await;
+    let transport = MemoryTransport::new();
+    let stock = stock_with_a_trigger(&fresh).await;
+    let stock = stock.start(fresh.store.clone(), transport.clone());
+    let engine = Engine::builder(SHOP, MemoryStore::new()).saga(write_saga()).transport(transport);
+    let engine = engine.start().expect("the parts fit");
+    assert_eq!(bad_and_good(&engine).await, [Status::Parked, Status::Completed]);
+    assert_eq!(fresh.effects().await, ["good"], "only what commits has an effect");
+    engine.shutdown().await.expect("an orderly end");
+    stock.shutdown().await.expect("an orderly end");
+}
+
+#[tokio::test]
+async fn what_a_deferred_trigger_raises_parks_the_saga_of_a_local_step_and_no_other() {
+    let fresh = fresh().await;
+    let stock = stock_with_a_trigger(&fresh).await;
+    let engine = Engine::builder(SHOP, fresh.store.clone()).saga(write_saga()).local(stock);
+    let engine = engine.start().expect("the parts fit");
+    assert_eq!(bad_and_good(&engine).await, [Status::Parked, Status::Completed]);
+    assert_eq!(fresh.effects().await, ["good"], "only what commits has an effect");
+    engine.shutdown().await.expect("an orderly end");
 }

@@ -1,0 +1,150 @@
+//! One bad element stops or delays only itself.
+
+use std::time::Duration;
+
+use saga_core::transport::{MemoryPublisher, MemorySubscriber, Receipt, Record, Subscription};
+use saga_core::{
+    Context, Engine, Handle, HandlerError, HandlerResult, MemoryStore, MemoryTransport,
+    Participant, Publisher, Reply, Status, Topic, Transport, TransportError,
+};
+use tokio::time::Instant;
+
+use crate::strict::Strict;
+use crate::support::{
+    Conn, Done, Order, OrderPlaced, Reserve, SHOP, STOCK, Shop, engine, key, order, participants,
+    place, stock,
+};
+use crate::{database, one_step, reserve, send, tell, until, until_done};
+
+/// A broker that takes no record of more than a million bytes.
+#[derive(Clone)]
+struct Limited<T>(T);
+
+impl Transport for Limited<MemoryTransport> {
+    type Publisher = Limited<MemoryPublisher>;
+    type Subscriber = MemorySubscriber;
+
+    async fn ensure_topics(&self, topics: &[Topic]) -> Result<(), TransportError> {
+        self.0.ensure_topics(topics).await
+    }
+
+    async fn publisher(&self) -> Result<Limited<MemoryPublisher>, TransportError> {
+        self.0.publisher().await.map(Limited)
+    }
+
+    async fn subscriber(&self, it: Subscription) -> Result<MemorySubscriber, TransportError> {
+        self.0.subscriber(it).await
+    }
+}
+
+impl Publisher for Limited<MemoryPublisher> {
+    async fn partitions(&self, topic: &Topic) -> Result<u32, TransportError> {
+        self.0.partitions(topic).await
+    }
+
+    fn publish(&self, records: Vec<Record>) -> Receipt {
+        match records.iter().find(|record| record.value.len() > 1_000_000) {
+            Some(Record { topic, .. }) => Receipt::settled(Err(TransportError::Refused {
+                topic: topic.clone(),
+                source: "too large".into(),
+            })),
+            None => self.0.publish(records),
+        }
+    }
+}
+
+/// Fails with two megabytes of text, if it is to.
+struct Verbose;
+
+impl Handle<Reserve, Conn> for Verbose {
+    async fn handle(&self, command: Reserve, _: &mut Context<'_, Conn>) -> HandlerResult<Done> {
+        if command.trouble == "verbose" {
+            return Err(HandlerError::terminal("x".repeat(2_000_000)));
+        }
+        Ok(Reply::succeeded(Done {}))
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_two_megabytes_reaches_its_saga_and_blocks_no_lane() {
+    let transport = Limited(MemoryTransport::new());
+    let stock = Participant::builder(STOCK).handle::<Reserve>(Verbose).build().expect("sound");
+    let _stock = stock.start(database(), transport.clone());
+    let engine = Engine::builder(SHOP, MemoryStore::new()).saga(one_step()).transport(transport);
+    let engine = engine.start().expect("the parts fit");
+    let ends = (place(&engine, "o-1", "verbose").await, place(&engine, "o-2", "").await);
+    assert_eq!(ends, (Status::Parked, Status::Completed), "of the failed one and the next one");
+}
+
+#[tokio::test]
+async fn a_damaged_saga_ends_no_engine() {
+    let (transport, store) = (MemoryTransport::new(), Strict::new());
+    let _participants = participants(&Shop::default(), &database(), &transport);
+    let first = engine(store.clone(), &transport);
+    let parked = first.start(key("bad"), order("bad", "ship:terminal")).await.expect("accepted");
+    assert_eq!(parked.outcome().await.expect("an end"), Status::Parked);
+    first.shutdown().await.expect("an orderly end");
+    *store.damaged.lock().expect("no test panics here") = Some(parked.saga());
+    let second = engine(store, &transport);
+    second.cancel(parked.saga()).await.expect_err("it cannot be read");
+    assert_eq!(place(&second, "o-1", "").await, Status::Completed, "a sound saga beside it");
+}
+
+#[tokio::test]
+async fn a_local_command_that_the_store_refuses_parks_its_own_saga_and_no_other() {
+    let store = Strict::new();
+    let engine = Engine::builder(SHOP, store.clone()).saga(one_step());
+    let engine = engine.local(stock(&Shop::default())).start().expect("the parts fit");
+    let (refused, sound) = (place(&engine, "forbidden", ""), place(&engine, "o-1", ""));
+    let ends = tokio::join!(refused, sound);
+    assert_eq!(ends, (Status::Parked, Status::Completed), "of the refused and the sound one");
+    assert_eq!(store.db.read(Clone::clone), ["reserve o-1"], "what was refused left an effect");
+}
+
+/// On time that moves only when nothing else does: what is measured is the pauses between tries.
+#[tokio::test(start_paused = true)]
+async fn failing_commands_do_not_delay_a_sound_one() {
+    let (transport, db) = (MemoryTransport::new(), database());
+    let failing = (0..400).map(|_| reserve("bad", "reserve:fail"));
+    send(&transport, failing.chain([reserve("good", "")]).collect()).await;
+    let started = Instant::now();
+    let _stock = stock(&Shop::default()).start(db.clone(), transport);
+    until_done(&db, "reserve good").await;
+    let waited = started.elapsed();
+    assert!(waited < Duration::from_secs(1), "a sound command waited {waited:?} for failing ones");
+}
+
+#[tokio::test]
+async fn a_panic_over_a_fact_sets_the_fact_aside_and_ends_no_engine() {
+    let (transport, sagas) = (MemoryTransport::new(), MemoryStore::new());
+    let _participants = participants(&Shop::default(), &database(), &transport);
+    let engine = Engine::builder(SHOP, sagas.clone())
+        .saga(crate::support::saga())
+        .transport(transport.clone())
+        .start_on::<OrderPlaced, Order>(|fact| {
+            assert_ne!(fact.trouble, "boom", "a bug in the application");
+            Some((key(&fact.order), order(&fact.order, &fact.trouble)))
+        })
+        .start()
+        .expect("the parts fit");
+    tell(&transport, "o-1", "boom").await;
+    until("the fact is set aside", || sagas.dead_letters().len() == 1).await;
+    assert_eq!(place(&engine, "o-2", "").await, Status::Completed, "the engine goes on");
+}
+
+#[tokio::test]
+async fn a_fact_whose_saga_cannot_start_is_set_aside() {
+    let (transport, sagas) = (MemoryTransport::new(), MemoryStore::new());
+    let _engine = Engine::builder(SHOP, sagas.clone())
+        .saga(one_step())
+        .transport(transport.clone())
+        .start_on::<OrderPlaced, Order>(|fact| {
+            Some((key(&fact.order), order(&fact.order, &fact.trouble)))
+        })
+        .start()
+        .expect("the parts fit");
+    tell(&transport, "o-1", "no-command").await;
+    until("the fact is set aside", || sagas.dead_letters().len() == 1).await;
+    let reason = sagas.dead_letters().remove(0).reason;
+    assert_eq!(reason, "unstartable", "why it was set aside");
+}
