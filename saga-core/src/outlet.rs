@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -141,6 +142,11 @@ impl Outlet {
             );
             self.put_back_acknowledged(rows);
         }
+    }
+
+    /// Takes note of all that the broker has acknowledged by now, without waiting.
+    pub(crate) fn collect(&mut self) {
+        while self.progress().now_or_never().is_some() {}
     }
 
     /// Waits until the broker has everything, at most 5 s.

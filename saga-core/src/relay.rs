@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -152,7 +151,7 @@ impl<S: Outbox> Worker<S> {
                 () = &mut poll => return,
                 () = self.stop.cancelled() => return,
             }
-            while self.outlet.progress().now_or_never().is_some() {}
+            self.outlet.collect();
             if self.outlet.is_empty() {
                 return;
             }

@@ -175,7 +175,7 @@ impl Worker {
         self.gather_deliveries(&mut batch)?;
         // Acknowledgements that came meanwhile; they are deleted with the next tick.
         if let Some(outlet) = &mut self.outlet {
-            while outlet.progress().now_or_never().is_some() {}
+            outlet.collect();
         }
         Ok(batch)
     }
@@ -355,7 +355,9 @@ impl Worker {
 
     /// Deletes what was sent, for a tick to come may be far.
     async fn tidy(&mut self) {
-        if let Some(outlet) = &mut self.outlet {
+        if let Some(outlet) = &mut self.outlet
+            && outlet.has_acknowledged()
+        {
             let sent = outlet.take_acknowledged();
             let result = self.store.sent(&sent).await;
             outlet.deleted(sent, result);

@@ -156,6 +156,7 @@ impl<S: Inbox> Service<S> {
             () = tokio::time::sleep_until(self.next_sweep) => self.sweep().await,
             () = stop.cancelled() => {}
         }
+        self.outlet.collect();
         Ok(())
     }
 
@@ -205,9 +206,11 @@ impl<S: Inbox> Service<S> {
 
     /// Deletes what was sent, for a batch to come may be far.
     async fn tidy(&mut self) {
-        let sent = self.outlet.take_acknowledged();
-        let result = self.store.sent(&sent).await;
-        self.outlet.deleted(sent, result);
+        if self.outlet.has_acknowledged() {
+            let sent = self.outlet.take_acknowledged();
+            let result = self.store.sent(&sent).await;
+            self.outlet.deleted(sent, result);
+        }
     }
 
     pub(super) fn lane(&self, number: u32) -> Lane {
