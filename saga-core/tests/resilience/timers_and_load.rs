@@ -15,15 +15,16 @@ use saga_core::{
 use saga_testkit::{Faults, Faulty, ManualClock, Operation};
 use tokio::time::timeout;
 
+use crate::strict::Strict;
 use crate::support::{Db, Order, OrderPlaced, SHOP, Shop, key, order, stock};
 use crate::{ReserveOnly, database, one_step, until, until_done};
 
 #[tokio::test]
 async fn a_timer_fires_while_callers_flood_the_engine() {
     let (clock, nap) = (ManualClock::new(), Duration::from_secs(1));
-    let db = database().clock(clock.clone());
+    let store = Strict { db: database().clock(clock.clone()), ..Strict::new() };
     let saga = Saga::<Order>::builder().wait(StepName::new("nap"), move |_| nap).then(ReserveOnly);
-    let engine = Engine::builder(SHOP, db.clone())
+    let engine = Engine::builder(SHOP, store.clone())
         .saga(saga.build().expect("sound"))
         .local(stock(&Shop::default()))
         .clock(clock.clone())
@@ -41,7 +42,7 @@ async fn a_timer_fires_while_callers_flood_the_engine() {
     let callers: Vec<_> = callers.collect();
     engine.cancel(SagaId::now()).await.expect_err("no such saga");
     clock.advance(nap);
-    until_done(&db, "reserve o-1").await;
+    until_done(&store.db, "reserve o-1").await;
     engine.shutdown().await.expect("an orderly end");
     join_all(callers).await;
 }
