@@ -101,6 +101,8 @@ impl Inbox for Strict {
 
 impl SagaStore for Strict {
     async fn load(&self, sagas: &[SagaId]) -> Result<Vec<Snapshot>, StoreError> {
+        // What a round trip does: others get their turn.
+        tokio::task::yield_now().await;
         let damaged = *self.damaged.lock().expect("no test panics here");
         if let Some(saga) = damaged.filter(|saga| sagas.contains(saga)) {
             return Err(StoreError::Corrupt { saga, source: "7 is no status".into() });

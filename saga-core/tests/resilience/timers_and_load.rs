@@ -10,20 +10,21 @@ use saga_core::transport::{
 };
 use saga_core::{
     Engine, Error, Fact as _, MemoryStore, MemoryTransport, Publisher, Relay, Saga, SagaId, Status,
-    StepName, Topic, Transport, TransportError,
+    Step, StepName, Topic, Transport, TransportError,
 };
 use saga_testkit::{Faults, Faulty, ManualClock, Operation};
 use tokio::time::timeout;
 
-use crate::support::{Db, Order, OrderPlaced, SHOP, Shop, key, order, stock};
+use crate::strict::Strict;
+use crate::support::{Db, Order, OrderPlaced, Reserve, SHOP, Shop, key, order, stock};
 use crate::{ReserveOnly, database, one_step, until, until_done};
 
 #[tokio::test]
 async fn a_timer_fires_while_callers_flood_the_engine() {
     let (clock, nap) = (ManualClock::new(), Duration::from_secs(1));
-    let db = database().clock(clock.clone());
+    let store = Strict { db: database().clock(clock.clone()), ..Strict::new() };
     let saga = Saga::<Order>::builder().wait(StepName::new("nap"), move |_| nap).then(ReserveOnly);
-    let engine = Engine::builder(SHOP, db.clone())
+    let engine = Engine::builder(SHOP, store.clone())
         .saga(saga.build().expect("sound"))
         .local(stock(&Shop::default()))
         .clock(clock.clone())
@@ -41,7 +42,7 @@ async fn a_timer_fires_while_callers_flood_the_engine() {
     let callers: Vec<_> = callers.collect();
     engine.cancel(SagaId::now()).await.expect_err("no such saga");
     clock.advance(nap);
-    until_done(&db, "reserve o-1").await;
+    until_done(&store.db, "reserve o-1").await;
     engine.shutdown().await.expect("an orderly end");
     join_all(callers).await;
 }
@@ -96,25 +97,38 @@ impl Publisher for Silent<MemoryPublisher> {
     }
 }
 
+const COMMAND_BYTES: usize = 900_000;
+
+/// Sends a large command for little data.
+struct Bulky;
+
+impl Step<Order> for Bulky {
+    const NAME: StepName = StepName::new("reserve");
+    type Command = Reserve;
+
+    fn command(&self, _: &Order) -> Reserve {
+        Reserve { order: "x".repeat(COMMAND_BYTES), trouble: String::new() }
+    }
+}
+
 /// On time that moves only when nothing else does: a start that waits, waits for the broker.
 #[tokio::test(start_paused = true)]
 async fn starts_wait_while_the_broker_takes_nothing() {
-    const MEGABYTE: usize = 1_000_000;
     let transport = Silent(MemoryTransport::new(), Arc::default());
-    let engine = Engine::builder(SHOP, MemoryStore::new()).saga(one_step()).transport(transport);
+    let saga = Saga::<Order>::builder().then(Bulky).build().expect("sound");
+    let engine = Engine::builder(SHOP, MemoryStore::new()).saga(saga).transport(transport);
     let engine = engine.start().expect("the parts fit");
-    let large = "x".repeat(MEGABYTE / 2);
     let mut accepted = 0;
-    while accepted < 100 {
-        let start = engine.start(key(&format!("o-{accepted}")), order(&large, ""));
+    while accepted < 60 {
+        let start = engine.start(key(&format!("o-{accepted}")), order("", ""));
         match timeout(Duration::from_secs(1), start).await {
             Ok(start) => start.expect("accepted"),
             Err(_) => break,
         };
         accepted += 1;
     }
-    let bytes = accepted * MEGABYTE / 2;
-    assert!((30..40).contains(&(bytes / MEGABYTE)), "{bytes} bytes in memory, of 32 MB");
+    let megabytes = accepted * COMMAND_BYTES / 1_000_000;
+    assert!((30..40).contains(&megabytes), "{megabytes} MB wait in memory; the limit is 32 MB");
 }
 
 #[tokio::test]
