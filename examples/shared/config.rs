@@ -13,7 +13,7 @@ const USAGE: &str = "\
   KAFKA_BROKERS     brokers to exchange messages through, e.g. localhost:9092
   DATABASE_URL      the service's own database, e.g. postgres://user:password@localhost:5432/orders
   PORT, --port <n>  port to answer on; 0 takes a free one
-  HOST              address to answer on; 127.0.0.1 unless set
+  LISTEN            address to answer on; 127.0.0.1 unless set
   ORCHESTRATOR_URL  (orders) where sagas can be asked for; http://127.0.0.1:8004 unless set
   RUST_LOG          what is logged, e.g. debug
   --once            (orders, with neither of the first two) exit after the story";
@@ -64,10 +64,10 @@ impl Config {
                 format!("`{text}` is no port; PORT and --port take a number from 0 to 65535")
             })?,
         };
-        let host = variable("HOST")?.unwrap_or_else(|| "127.0.0.1".to_owned());
+        let host = variable("LISTEN")?.unwrap_or_else(|| "127.0.0.1".to_owned());
         let host: IpAddr = host
             .parse()
-            .with_context(|| format!("HOST is `{host}`; set it to an address such as 0.0.0.0"))?;
+            .with_context(|| format!("LISTEN is `{host}`; set it to an address such as 0.0.0.0"))?;
         let backends = Backends::from(variable("KAFKA_BROKERS")?, variable("DATABASE_URL")?)?;
         if once && backends.is_some() {
             bail!("--once tells a story in memory; unset KAFKA_BROKERS and DATABASE_URL for it");

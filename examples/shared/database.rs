@@ -98,6 +98,8 @@ pub async fn create_tables(
         let sql = sql.into_sql_str();
         Migration::new(version, (*description).into(), MigrationType::Simple, sql, false)
     });
-    Migrator::with_migrations(migrations.collect()).run(connection).await?;
+    Migrator::with_migrations(migrations.collect()).run(connection).await.context(
+        "the database holds another service's tables, or those of another version; give each service a database of its own",
+    )?;
     Ok(is_new)
 }

@@ -88,8 +88,8 @@ fn what_is_no_option_or_no_port_is_said() {
         let line = complaint(command("orders").args(&arguments));
         assert!(line.contains(said), "{arguments:?}: {line}");
     }
-    let line = complaint(command("orders").env("HOST", "here"));
-    assert!(line.contains("HOST"), "{line}");
+    let line = complaint(command("orders").env("LISTEN", "here"));
+    assert!(line.contains("LISTEN"), "{line}");
 }
 
 /// A broker that is away at the start is waited for; and a URL from a Python project works.

@@ -133,7 +133,7 @@ text_id!(
 
 /// A text that cannot be a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a {kind} has 1 to {KEY_BYTES_MAX} bytes and no control characters")]
+#[error("not a valid {kind}: it has 1 to {KEY_BYTES_MAX} bytes and no control characters")]
 pub struct InvalidKey {
     kind: &'static str,
 }

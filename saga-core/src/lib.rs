@@ -58,7 +58,7 @@
 //! # let shop = Participant::builder(SHOP).handle::<Reserve>(Shop).handle::<Release>(Shop).handle::<Charge>(Shop).handle::<Ship>(Shop).build()?;
 //! let saga = Saga::<PlaceOrder>::builder()
 //!     .step(ReserveStock) // undone if a later step fails, so it must be `Compensate`
-//!     .pivot(ChargeCard) // at most once; from here on the saga only goes forward
+//!     .pivot(ChargeCard) // the point of no return, one per saga: from here on it only goes forward
 //!     .then(ShipOrder) // retried until it succeeds
 //!     .build()?;
 //! let engine = Engine::builder(SHOP, MemoryStore::new()).saga(saga).local(shop).start()?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// What the programs read from their environment; a test sets what it means to.
 const VARIABLES: [&str; 6] =
-    ["DATABASE_URL", "HOST", "KAFKA_BROKERS", "ORCHESTRATOR_URL", "PORT", "RUST_LOG"];
+    ["DATABASE_URL", "KAFKA_BROKERS", "LISTEN", "ORCHESTRATOR_URL", "PORT", "RUST_LOG"];
 
 /// Prepares to run an example with nothing set.
 pub(crate) fn command(example: &str) -> Command {

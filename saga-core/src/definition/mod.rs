@@ -94,7 +94,7 @@ pub trait SagaData: Sized + Send + Sync + 'static {
 ///
 /// let saga = Saga::<PlaceOrder>::builder()
 ///     .step(ReserveStock) // must be `Compensate`: undone if a later step fails
-///     .pivot(ChargeCard) // at most once; no `.pivot` and no `.step` after it
+///     .pivot(ChargeCard) // the point of no return, one per saga
 ///     .then(ShipOrder) // retried until it succeeds
 ///     .build()?;
 /// assert_eq!(saga.version(), 1);

@@ -119,6 +119,8 @@ impl Engine {
 
     /// Starts a saga under a key, once: a second start under the same key gives the saga of the first.
     ///
+    /// The data of the two is not compared; [`StartedSaga::is_new`] tells them apart.
+    ///
     /// When this returns the saga is durable: it will complete, be compensated, or park where an
     /// operator sees it, whatever crashes. It follows the highest registered version of its definition.
     ///
@@ -284,6 +286,7 @@ impl Engine {
 
 impl StartedSaga {
     /// Returns the id of the saga.
+    #[doc(alias = "id")]
     #[must_use]
     pub const fn saga(&self) -> SagaId {
         self.saga

@@ -1,5 +1,6 @@
 //! What can be seen of a saga from outside.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::definition::Definition;
@@ -8,7 +9,6 @@ use crate::store::Snapshot;
 use crate::{Cause, IdempotencyKey, SagaData, SagaId, SagaName};
 
 /// Where a saga stands, as it is stored.
-#[derive(Debug)]
 pub struct SagaView {
     snapshot: Snapshot,
     definition: Option<Arc<Definition>>,
@@ -79,5 +79,17 @@ impl SagaView {
     #[must_use]
     pub fn data<D: SagaData>(&self) -> Option<&D> {
         self.progress.as_ref().and_then(Progress::data)
+    }
+}
+
+impl fmt::Debug for SagaView {
+    /// Leaves the data out: it may hold what must not reach a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SagaView")
+            .field("saga", &self.saga())
+            .field("name", self.name())
+            .field("status", &self.status())
+            .field("steps", &self.steps())
+            .finish_non_exhaustive()
     }
 }
