@@ -84,11 +84,11 @@ impl Worker {
             return;
         }
         let half = round.local.len().div_ceil(2);
-        self.postpone(round.local.drain(half..));
+        self.postpone(round.local.split_off(half));
     }
 
-    pub(super) fn postpone(&mut self, calls: impl DoubleEndedIterator<Item = LocalCall>) {
-        calls.rev().for_each(|call| self.local.push_front((call.saga, call.command)));
+    pub(super) fn postpone(&mut self, calls: Vec<LocalCall>) {
+        calls.into_iter().rev().for_each(|call| self.local.push_front((call.saga, call.command)));
     }
 }
 

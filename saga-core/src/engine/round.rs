@@ -53,24 +53,32 @@ impl Round {
         starts.chain(events).chain(local).collect()
     }
 
+    /// Takes out the local commands whose participant must still be asked.
+    pub(super) fn take_unanswered(&mut self) -> Vec<LocalCall> {
+        self.local.extract_if(.., |call| call.answer.is_none()).collect()
+    }
+}
+
+impl Worker {
     /// Leaves out a saga whose stored state cannot be read: a person must look, and the others go on.
     pub(super) fn leave_out(
         &mut self,
         saga: SagaId,
+        round: &mut Round,
         source: &(dyn std::error::Error + Send + Sync),
     ) {
         error!(%saga, %source, "stored state of the saga cannot be read; what happens to it is dropped");
-        self.local.retain(|call| call.saga != saga);
-        for happening in self.happenings.extract_if(.., |it| it.saga == saga) {
+        for call in round.local.extract_if(.., |call| call.saga == saga) {
+            self.local_ids.remove(&call.command.id);
+        }
+        for happening in round.happenings.extract_if(.., |it| it.saga == saga) {
             if let Some(responder) = happening.responder {
                 let source: BoxError = source.to_string().into();
                 let _ = responder.send(Err(StoreError::Corrupt { saga, source }.into()));
             }
         }
     }
-}
 
-impl Worker {
     /// Gives up on elements that the store refuses.
     pub(super) fn reject(
         &mut self,

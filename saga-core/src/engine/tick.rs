@@ -26,7 +26,7 @@ pub(super) enum Setback {
     Local(Outcome),
     /// These sagas cannot take the answers that they got from inside; the effects must not stay.
     Untaken(Vec<(SagaId, String)>),
-    /// The local commands must wait for another round.
+    /// The local commands that a participant must be asked about wait for another round.
     LocalLater,
 }
 
@@ -65,7 +65,7 @@ impl Worker {
                 Ok(()) => return Ok(()),
                 Err(Setback::Local(outcome)) => self.narrow(&mut round, outcome),
                 Err(Setback::Untaken(sagas)) => round.fail_local(sagas),
-                Err(Setback::LocalLater) => self.postpone(round.local.drain(..)),
+                Err(Setback::LocalLater) => self.postpone(round.take_unanswered()),
                 Err(Setback::Store(StoreError::Conflict)) => {
                     debug!("another engine or another start came first; deciding again");
                     self.settle_started(&mut round.starting).await?;
@@ -78,7 +78,7 @@ impl Worker {
                     return self.break_up(round, operation, &*source).await;
                 }
                 Err(Setback::Store(StoreError::Corrupt { saga, source })) => {
-                    round.leave_out(saga, &*source);
+                    self.leave_out(saga, &mut round, &*source);
                 }
                 Err(Setback::Store(error)) => {
                     outage.outlast(error).await?;

@@ -52,8 +52,9 @@ impl<S: Inbox> Service<S> {
                 self.reply(&mut written, incoming, &recorded);
             }
             match self.write(&barrier.into_records(), written).await {
-                // Somebody else made the same call meanwhile; what was recorded first stands.
-                Err(Error::Store(StoreError::Conflict)) => {}
+                // Somebody else made the same call meanwhile; what was recorded first stands. The
+                // pause keeps a database that conflicts again and again from repeating calls at once.
+                Err(Error::Store(error @ StoreError::Conflict)) => outage.outlast(error).await?,
                 result => return result,
             }
         }

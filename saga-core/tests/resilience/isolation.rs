@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use saga_core::transport::{MemoryPublisher, MemorySubscriber, Receipt, Record, Subscription};
 use saga_core::{
-    Context, Engine, Handle, HandlerError, HandlerResult, MemoryStore, MemoryTransport,
-    Participant, Publisher, Reply, Status, Topic, Transport, TransportError,
+    Cause, Compensate, Context, Engine, Handle, HandlerError, HandlerResult, MemoryStore,
+    MemoryTransport, Participant, Publisher, Reply, Saga, Status, Step, StepName, Topic, Transport,
+    TransportError,
 };
 use tokio::time::Instant;
 
 use crate::strict::Strict;
 use crate::support::{
-    Conn, Done, Order, OrderPlaced, Reserve, SHOP, STOCK, Shop, engine, key, order, participants,
-    place, stock,
+    Authorize, Conn, Done, Order, OrderPlaced, Reserve, ReserveStock, SHOP, STOCK, Shop, Void,
+    bank, engine, key, order, participants, place, stock,
 };
 use crate::{database, one_step, reserve, send, tell, until, until_done};
 
@@ -147,4 +148,38 @@ async fn a_fact_whose_saga_cannot_start_is_set_aside() {
     until("the fact is set aside", || sagas.dead_letters().len() == 1).await;
     let reason = sagas.dead_letters().remove(0).reason;
     assert_eq!(reason, "unstartable", "why it was set aside");
+}
+
+/// Can be authorized; to make what undoes it is a bug in the definition.
+struct NeverVoided;
+
+impl Step<Order> for NeverVoided {
+    const NAME: StepName = StepName::new("authorize");
+    type Command = Authorize;
+
+    fn command(&self, order: &Order) -> Authorize {
+        order.into()
+    }
+}
+
+impl Compensate<Order> for NeverVoided {
+    type Compensation = Void;
+
+    fn compensation(&self, _: &Order, _: &Cause) -> Void {
+        panic!("a bug in the definition")
+    }
+}
+
+#[tokio::test]
+async fn a_local_saga_that_cannot_turn_back_parks_and_holds_up_no_other() {
+    let saga = Saga::<Order>::builder()
+        .parallel(|both| both.step(ReserveStock).step(NeverVoided))
+        .build()
+        .expect("a sound saga");
+    let shop = Shop::default();
+    let builder = Engine::builder(SHOP, database()).saga(saga);
+    let engine = builder.local(stock(&shop)).local(bank(&shop)).start().expect("the parts fit");
+    // Both are in every tick together.
+    let ends = tokio::join!(place(&engine, "o-1", "reserve:reject"), place(&engine, "o-2", ""));
+    assert_eq!(ends, (Status::Parked, Status::Completed), "of the broken one and the other one");
 }
