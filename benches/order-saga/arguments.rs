@@ -1,0 +1,86 @@
+//! What the program can be asked to do.
+
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+
+/// Carries order sagas through a real database, checks every effect, and prints what it cost.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "order-saga", version)]
+pub(crate) struct Arguments {
+    /// Database to work in; its role must be allowed to create schemas, and databases for `kafka`
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) database_url: String,
+
+    /// Number of orders
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) n: u64,
+
+    /// Orders under way at the same time: each that ends lets the next one start
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) concurrency: u64,
+
+    /// A: all succeed; B: every tenth is declined by its last step; C: all are
+    #[arg(long, value_enum, default_value_t = Variant::A, ignore_case = true)]
+    pub(crate) variant: Variant,
+
+    /// Where commands are carried out: in the engine's transactions, or by three services over Kafka
+    #[arg(long, value_enum, default_value_t = Participants::Local)]
+    pub(crate) participants: Participants,
+
+    /// Kafka's brokers, as host:port with commas in between
+    #[arg(long, env = "KAFKA_BROKERS", value_name = "HOST:PORT")]
+    pub(crate) brokers: Option<String>,
+
+    /// Handlers that take one command a call, or all that came together
+    #[arg(long, value_enum, default_value_t = Handlers::Batch)]
+    pub(crate) handlers: Handlers,
+
+    /// Finished sagas that are in the tables before the run begins
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) finished_before: u64,
+
+    /// Does the work by hand-written code without the engine
+    #[arg(long, conflicts_with = "compare")]
+    pub(crate) floor: bool,
+
+    /// Runs floor, engine, floor, engine, and prints their ratios
+    #[arg(long, conflicts_with = "drive")]
+    pub(crate) compare: bool,
+
+    /// Waits for a line GO on standard input, and for a line QUIT at the end
+    #[arg(long)]
+    pub(crate) drive: bool,
+
+    /// Existing table that the effects are written into, instead of one of the program's own
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    pub(crate) effect_table: Option<String>,
+
+    /// Prints one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which orders are declined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[value(rename_all = "UPPER")]
+pub(crate) enum Variant {
+    A,
+    B,
+    C,
+}
+
+/// Where commands are carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Participants {
+    Local,
+    Kafka,
+}
+
+/// How many commands a handler is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Handlers {
+    Each,
+    Batch,
+}

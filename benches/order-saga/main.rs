@@ -1,0 +1,48 @@
+//! `order-saga`: carries orders through a real database, checks every effect, and prints what it
+//! cost, so that anyone can compare like with like.
+
+mod arguments;
+mod closed_loop;
+mod compare;
+mod database;
+mod drive;
+mod effects;
+mod engine;
+mod figures;
+mod floor;
+mod handlers;
+mod meter;
+mod orders;
+mod run;
+mod saga;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::Arguments;
+use crate::run::Peer;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match work(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("order-saga: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work(arguments: &Arguments) -> anyhow::Result<()> {
+    let peer = if arguments.floor { Peer::Floor } else { Peer::Engine };
+    if arguments.compare {
+        compare::compare(arguments).await
+    } else if arguments.drive {
+        drive::drive(arguments, peer).await
+    } else {
+        let figures = run::run(arguments, peer, async || Ok(())).await?;
+        figures.print(arguments.json)
+    }
+}
