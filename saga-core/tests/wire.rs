@@ -121,7 +121,6 @@ fn a_saga_state_keeps_its_format() {
         State::Waiting,
     ];
     let state = SagaState {
-        data: Bytes::from_static(br#"{"order_id":"o-1"}"#),
         steps: states.map(step).into(),
         parked: Some(Failure {
             step: "step-11".into(),
@@ -134,6 +133,7 @@ fn a_saga_state_keeps_its_format() {
         correlation_id: "o-1".into(),
         causation_id: "0190b5a0-0000-7000-8000-000000000001".into(),
         compensating: true,
+        data: Bytes::from_static(br#"{"order_id":"o-1"}"#),
     };
     keeps_its_format("SagaState.v1", &state);
 }

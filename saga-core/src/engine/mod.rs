@@ -13,6 +13,7 @@
 
 mod builder;
 mod cache;
+mod first_step;
 mod local;
 mod outgoing;
 mod recovery;

@@ -1,10 +1,12 @@
 //! How sagas start: decided in memory, once per key, and answered when they are durable.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use tracing::error;
 
+use super::first_step::{Begun, FirstStep};
 use super::request::{Accepted, Requester, Start};
+use super::tick::Setback;
 use super::work::{Broken, Work};
 use super::worker::{Worker, dead_letter_of};
 use crate::machine::{Event, Progress};
@@ -16,6 +18,9 @@ use crate::{Error, SagaId};
 pub(super) struct Starting {
     pub(super) work: Work,
     pub(super) requesters: Vec<Requester>,
+    pub(super) first_step: FirstStep,
+    /// How it began, if its first step is carried out in the commit under way.
+    pub(super) begun: Option<Begun>,
 }
 
 impl Worker {
@@ -45,7 +50,8 @@ impl Worker {
             let progress = Progress::start_erased(&definition, saga, origin, data);
             let mut work = Work::start(definition, progress, new, cause);
             let decided = work.decide(Event::Started, now);
-            let start = Starting { work, requesters: vec![requester] };
+            let first_step = FirstStep::default();
+            let start = Starting { work, requesters: vec![requester], first_step, begun: None };
             match decided {
                 Ok(_) => starting.push(start),
                 Err(Broken(problem)) => {
@@ -58,19 +64,30 @@ impl Worker {
     }
 
     /// Adds the new sagas of a round to its tick. What cannot be stored is not started.
-    pub(super) fn encode_starts(&mut self, starting: &mut Vec<Starting>, tick: &mut Tick) {
+    ///
+    /// Fails if one cannot be stored whose first step was carried out.
+    pub(super) fn encode_starts(
+        &mut self,
+        starting: &mut Vec<Starting>,
+        tick: &mut Tick,
+    ) -> Result<(), Setback> {
         let now = self.now();
-        let mut startable = Vec::with_capacity(starting.len());
-        for mut start in starting.drain(..) {
+        let mut refused = Vec::new();
+        for (index, start) in starting.iter_mut().enumerate() {
             match start.work.commit(now, &*self.store) {
-                Ok(commit) => {
-                    tick.commits.extend(commit);
-                    startable.push(start);
+                Ok(Some(commit)) => tick.commits.push(commit),
+                Ok(None) => refused.push((index, "its data cannot be read back".to_owned())),
+                Err(Broken(problem)) if start.begun.is_some() => {
+                    return Err(Setback::FirstStep { start: index, problem });
                 }
-                Err(Broken(problem)) => self.refuse(start, &problem),
+                Err(Broken(problem)) => refused.push((index, problem)),
             }
         }
-        *starting = startable;
+        for (index, problem) in refused.into_iter().rev() {
+            let start = starting.remove(index);
+            self.refuse(start, &problem);
+        }
+        Ok(())
     }
 
     /// Answers the starts whose saga exists: started under the same key before, or by a commit that seemed to fail.
@@ -88,20 +105,22 @@ impl Worker {
             Ok::<_, StoreError>((self.store.load(&ids).await?, found))
         };
         let (written, found) = Outage::outlasted(&self.stop, ask).await?;
-        let written: HashSet<_> = written.into_iter().map(|snapshot| snapshot.saga).collect();
+        let written: HashMap<_, _> = written.into_iter().map(|it| (it.saga, it)).collect();
         let found: HashMap<_, _> =
             found.into_iter().map(|(name, key, saga)| ((name, key), saga)).collect();
         let mut open = Vec::new();
         for mut start in starting.drain(..) {
             let saga = start.work.saga;
             let known = start.work.key().and_then(|key| found.get(&key).copied());
-            match known {
-                _ if written.contains(&saga) => {
+            match (written.get(&saga), known) {
+                (Some(snapshot), _) => {
                     start.accept(saga, true);
-                    self.keep(start.work, false);
+                    // Its first step may have been committed with it.
+                    let work = Work::load(&self.registry, snapshot, self.now());
+                    self.keep(work, true);
                 }
-                Some(saga) => start.accept(saga, false),
-                None => open.push(start),
+                (None, Some(saga)) => start.accept(saga, false),
+                (None, None) => open.push(start),
             }
         }
         *starting = open;

@@ -28,6 +28,11 @@ pub(super) enum Setback {
     Untaken(Vec<(SagaId, String)>),
     /// The local commands that a participant must be asked about wait for another round.
     LocalLater,
+    /// One of the round's new sagas cannot take the answer to its first step.
+    FirstStep {
+        start: usize,
+        problem: String,
+    },
 }
 
 impl Worker {
@@ -61,26 +66,30 @@ impl Worker {
     async fn carry_through(&mut self, mut round: Round) -> Result<(), Error> {
         let mut outage = Outage::new(&self.stop);
         while !round.is_empty() {
-            match self.attempt(&mut round).await {
-                Ok(()) => return Ok(()),
-                Err(Setback::Local(outcome)) => self.narrow(&mut round, outcome),
-                Err(Setback::Untaken(sagas)) => round.fail_local(sagas),
-                Err(Setback::LocalLater) => self.postpone(round.take_unanswered()),
-                Err(Setback::Store(StoreError::Conflict)) => {
+            let Err(setback) = self.attempt(&mut round).await else { return Ok(()) };
+            let had_first_steps = round.take_back_first_steps(&setback);
+            match setback {
+                Setback::FirstStep { .. } => {}
+                // One of the first steps may be to blame; the next try is without them.
+                setback if had_first_steps && !setback.is_of_store() => {}
+                Setback::Local(outcome) => self.narrow(&mut round, outcome),
+                Setback::Untaken(sagas) => round.fail_local(sagas),
+                Setback::LocalLater => self.postpone(round.take_unanswered()),
+                Setback::Store(StoreError::Conflict) => {
                     debug!("another engine or another start came first; deciding again");
                     self.settle_started(&mut round.starting).await?;
                 }
-                Err(Setback::Store(StoreError::Refused { source, .. })) if round.is_one_call() => {
+                Setback::Store(StoreError::Refused { source, .. }) if round.is_one_call() => {
                     let saga = round.local[0].saga;
                     round.fail_local(vec![(saga, format!("the store refuses it: {source}"))]);
                 }
-                Err(Setback::Store(StoreError::Refused { operation, source })) => {
+                Setback::Store(StoreError::Refused { operation, source }) => {
                     return self.break_up(round, operation, &*source).await;
                 }
-                Err(Setback::Store(StoreError::Corrupt { saga, source })) => {
+                Setback::Store(StoreError::Corrupt { saga, source }) => {
                     self.leave_out(saga, &mut round, &*source);
                 }
-                Err(Setback::Store(error)) => {
+                Setback::Store(error) => {
                     outage.outlast(error).await?;
                     self.catch_up(&mut round).await?;
                 }
@@ -119,9 +128,13 @@ impl Worker {
     async fn attempt(&mut self, round: &mut Round) -> Result<(), Setback> {
         let (store, now) = (Arc::clone(&self.store), self.now());
         let (mut works, came) = self.decide(round, now).await?;
-        let commands = self.local_commands(&mut works, &round.local, now);
-        let Effects { answers, facts, transaction } = carry_out(&*store, &commands).await?;
-        works.answer(&round.local, &commands, answers, now);
+        let mut commands = self.local_commands(&mut works, &round.local, now);
+        let asked = commands.len();
+        let first_calls = self.first_calls(&mut round.starting, &mut commands, now);
+        let carried_out = carry_out(&*store, &commands).await?;
+        let Effects { mut answers, facts, transaction } = carried_out;
+        round.answer_first(first_calls, answers.split_off(asked), now)?;
+        works.answer(&round.local, &commands[..asked], answers, now);
 
         let mut tick = Tick::default();
         works.encode(now, &*store, &mut tick);
@@ -129,7 +142,7 @@ impl Worker {
             works.check_taken(&round.local)?;
         }
         self.park_broken(&mut works, &mut tick).await?;
-        self.encode_starts(&mut round.starting, &mut tick);
+        self.encode_starts(&mut round.starting, &mut tick)?;
         let rows = self.outbox(&works, &round.starting, facts, &mut tick);
         self.commit(tick, transaction).await?;
         self.publish(rows);
@@ -216,6 +229,13 @@ impl Worker {
         if !status.is_at_rest() {
             self.cache.put(work);
         }
+    }
+}
+
+impl Setback {
+    /// Returns true if another commit came first, or the store is away: nothing in the round is to blame.
+    const fn is_of_store(&self) -> bool {
+        matches!(self, Self::Store(error) if !matches!(error, StoreError::Refused { .. }))
     }
 }
 

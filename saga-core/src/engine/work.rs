@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::first_step::Begun;
 use super::registry::Registry;
 use crate::definition::Definition;
 use crate::error::panic_text;
@@ -276,6 +277,21 @@ impl Work {
                 entries => encode_history(entries),
             },
         }))
+    }
+
+    /// Returns how a new saga begins; nothing if it cannot be stored like that.
+    pub(super) fn begun(&mut self, now: Timestamp, store: &dyn DynSagaStore) -> Option<Begun> {
+        let Commit { state, .. } = self.commit(now, store).ok()??;
+        Some(Begun { state, history: self.history.clone() })
+    }
+
+    /// Puts a new saga back to where it began. What cannot be read back is found broken when it is encoded.
+    pub(super) fn begin_again(&mut self, begun: Begun) {
+        let Body::Known { definition, progress } = &mut self.body else { return };
+        let decode = || Progress::decode(definition, self.saga, Status::Running, begun.state);
+        *progress = guarded(decode).ok();
+        self.commands = progress.as_ref().map(|it| it.outstanding(definition)).unwrap_or_default();
+        self.history = begun.history;
     }
 
     /// A stored bound that still holds is left alone, which is cheapest; one that has passed is moved.

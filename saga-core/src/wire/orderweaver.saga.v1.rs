@@ -138,9 +138,6 @@ impl Outcome {
 /// The engine's record of a running saga, beside the user's data.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SagaState {
-    /// The saga's data, in the codec of its definition.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub data: ::prost::bytes::Bytes,
     /// How far each step is, in the order of the definition. Steps not yet reached are absent.
     #[prost(message, repeated, tag = "2")]
     pub steps: ::prost::alloc::vec::Vec<StepState>,
@@ -165,6 +162,10 @@ pub struct SagaState {
     /// Whether the saga goes backwards: the direction that a parked saga resumes in.
     #[prost(bool, tag = "9")]
     pub compensating: bool,
+    /// The saga's data, in the codec of its definition. It has the highest number, so that it is written
+    /// last: what a row's old and new version end with is left out of a database's log.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub data: ::prost::bytes::Bytes,
 }
 /// How far one step of a saga is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
