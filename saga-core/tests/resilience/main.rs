@@ -5,6 +5,7 @@
 mod support;
 
 mod effects;
+mod first_step;
 mod forged;
 mod isolation;
 mod shutdown;
