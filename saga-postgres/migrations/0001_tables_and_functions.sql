@@ -19,13 +19,13 @@ create table {schema}.saga (
     -- 64 bits; large ones show as negative.
     fingerprint bigint not null,
     started_at timestamptz not null default now(),
-    -- Lower bound of the next time that something is due; 'infinity' if nothing is. Steps leave it alone.
-    wake_at timestamptz not null,
     definition_version int not null,
     -- The partition that the saga's commands and replies travel in.
     home int not null,
-    name text not null,
-    key text,
+    name text collate "C" not null,
+    key text collate "C",
+    -- Lower bound of the next time that something is due; 'infinity' if nothing is. Steps leave it alone.
+    wake_at timestamptz not null,
     -- 0 running, 1 compensating, 2 completed, 3 compensated, 4 parked.
     status smallint not null,
     -- How often the saga was committed.
@@ -40,9 +40,10 @@ create table {schema}.saga (
 create index saga_wake_at on {schema}.saga (wake_at) where wake_at < 'infinity';
 
 -- The sagas that were started under a key. A table of its own, so that uniqueness costs the others nothing.
+-- Compared byte by byte: it is fast, and no update of the server's locale can damage the index.
 create table {schema}.saga_key (
-    name text not null,
-    key text not null,
+    name text collate "C" not null,
+    key text collate "C" not null,
     saga_id uuid not null,
     primary key (name, key)
 );
