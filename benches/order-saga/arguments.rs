@@ -1,11 +1,13 @@
 //! What the program can be asked to do.
 
+use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
 /// Carries order sagas through a real database, checks every effect, and prints what it cost.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "order-saga", version)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Arguments {
     /// Database to work in; its role must be allowed to create schemas, and databases for `kafka`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -58,6 +60,15 @@ pub(crate) struct Arguments {
     /// Prints one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Arguments {
+    /// Returns Kafka's brokers.
+    pub(crate) fn brokers(&self) -> anyhow::Result<&str> {
+        let missing = "--participants kafka needs --brokers (or KAFKA_BROKERS); \
+                       `scripts/services up` starts a broker";
+        self.brokers.as_deref().context(missing)
+    }
 }
 
 /// Which orders are declined.

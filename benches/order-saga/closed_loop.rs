@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::IsTerminal as _;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,6 +18,9 @@ use crate::orders::Order;
 pub(crate) trait Shop: Send + Sync + 'static {
     /// Carries an order from its start to its end; returns true if it was confirmed.
     fn carry_through(&self, order: Order) -> impl Future<Output = anyhow::Result<bool>> + Send;
+
+    /// Finishes, and closes its connections.
+    fn shutdown(self) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
 /// How long the orders took.
@@ -35,24 +39,21 @@ impl Latencies {
     }
 }
 
-/// Carries all orders of a run through.
+/// Carries the orders of these numbers through.
 pub(crate) async fn run<S: Shop>(
     shop: &Arc<S>,
     arguments: &Arguments,
+    numbers: Range<u64>,
 ) -> anyhow::Result<Latencies> {
-    let progress = progress_bar(arguments.n);
-    let next = Arc::new(AtomicU64::new(0));
+    let n = numbers.end - numbers.start;
+    let progress = progress_bar(n);
+    let next = Arc::new(AtomicU64::new(numbers.start));
     let begun = Instant::now();
     let mut customers = JoinSet::new();
-    for _ in 0..arguments.concurrency.min(arguments.n) {
-        let (n, variant) = (arguments.n, arguments.variant);
-        customers.spawn(customer(
-            Arc::clone(shop),
-            Arc::clone(&next),
-            n,
-            variant,
-            progress.clone(),
-        ));
+    for _ in 0..arguments.concurrency.min(n) {
+        let (end, variant) = (numbers.end, arguments.variant);
+        let (shop, next) = (Arc::clone(shop), Arc::clone(&next));
+        customers.spawn(customer(shop, next, end, variant, progress.clone()));
     }
     let mut sorted_us = Vec::new();
     while let Some(ended) = customers.join_next().await {
@@ -68,14 +69,14 @@ pub(crate) async fn run<S: Shop>(
 async fn customer<S: Shop>(
     shop: Arc<S>,
     next: Arc<AtomicU64>,
-    n: u64,
+    end: u64,
     variant: Variant,
     progress: ProgressBar,
 ) -> anyhow::Result<Vec<u64>> {
     let mut latencies_us = Vec::new();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= n {
+        if number >= end {
             return Ok(latencies_us);
         }
         let order = Order::new(number, variant);
@@ -87,11 +88,12 @@ async fn customer<S: Shop>(
     }
 }
 
-fn progress_bar(n: u64) -> ProgressBar {
+/// Shows progress on a terminal.
+pub(crate) fn progress_bar(n: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} orders, {per_sec}, {eta} left");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} sagas, {per_sec}, {eta} left");
     ProgressBar::with_draw_target(Some(n), ProgressDrawTarget::stderr())
         .with_style(style.expect("the template is sound"))
 }

@@ -21,7 +21,7 @@ struct Comparison {
 pub(crate) async fn compare(arguments: &Arguments) -> anyhow::Result<()> {
     let mut figures = Vec::new();
     for peer in [Peer::Floor, Peer::Engine, Peer::Floor, Peer::Engine] {
-        let measured = run(arguments, peer, async || Ok(())).await?;
+        let measured = run(arguments, peer, None).await?;
         if !arguments.json {
             println!("{measured}");
         }

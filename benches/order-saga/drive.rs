@@ -6,22 +6,32 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
 use crate::arguments::Arguments;
 use crate::run::{Peer, run};
 
-/// Prints `READY`, runs at `GO`, prints `DONE` with the figures, and ends at `QUIT`.
+/// Runs when it is told to, prints the figures, and ends when it is told to.
 pub(crate) async fn drive(arguments: &Arguments, peer: Peer) -> anyhow::Result<()> {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    let figures = run(arguments, peer, async || {
-        println!("READY");
-        expect(&mut lines, "GO").await
-    });
-    let figures = figures.await?;
+    let mut driver = Driver { lines: BufReader::new(tokio::io::stdin()).lines() };
+    let figures = run(arguments, peer, Some(&mut driver)).await?;
     println!("DONE {}", serde_json::to_string(&figures)?);
-    expect(&mut lines, "QUIT").await
+    driver.expect("QUIT").await
 }
 
-async fn expect(lines: &mut Lines<BufReader<Stdin>>, word: &str) -> anyhow::Result<()> {
-    let line = lines.next_line().await?.with_context(|| format!("input ended before {word}"))?;
-    if line.trim() != word {
-        bail!("expected a line {word}, got `{}`", line.escape_debug());
+/// Whoever is at the other end of standard input.
+pub(crate) struct Driver {
+    lines: Lines<BufReader<Stdin>>,
+}
+
+impl Driver {
+    /// Says that everything is prepared, and waits for the word to begin.
+    pub(crate) async fn begin(&mut self) -> anyhow::Result<()> {
+        println!("READY");
+        self.expect("GO").await
     }
-    Ok(())
+
+    async fn expect(&mut self, word: &str) -> anyhow::Result<()> {
+        let line = self.lines.next_line().await?;
+        let line = line.with_context(|| format!("the input ended before a line {word}"))?;
+        if line.trim() != word {
+            bail!("expected a line {word}, got `{}`", line.escape_debug());
+        }
+        Ok(())
+    }
 }

@@ -9,12 +9,15 @@ mod drive;
 mod effects;
 mod engine;
 mod figures;
+mod finished;
 mod floor;
 mod handlers;
 mod meter;
 mod orders;
+mod place;
 mod run;
 mod saga;
+mod topics;
 
 use std::process::ExitCode;
 
@@ -42,7 +45,7 @@ async fn work(arguments: &Arguments) -> anyhow::Result<()> {
     } else if arguments.drive {
         drive::drive(arguments, peer).await
     } else {
-        let figures = run::run(arguments, peer, async || Ok(())).await?;
+        let figures = run::run(arguments, peer, None).await?;
         figures.print(arguments.json)
     }
 }

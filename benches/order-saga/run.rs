@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::arguments::Arguments;
-use crate::closed_loop::{self, Shop};
-use crate::database::METER;
-use crate::effects::{self, EffectTable};
+use crate::arguments::{Arguments, Participants};
+use crate::closed_loop::{self, Latencies, Shop};
+use crate::drive::Driver;
 use crate::figures::Figures;
-use crate::meter::Meter;
+use crate::meter::{Meter, Usage};
 use crate::orders::{Order, expected_effects};
+use crate::place::Place;
 use crate::{engine, floor};
 
 /// Who does the work.
@@ -20,72 +20,68 @@ pub(crate) enum Peer {
     Engine,
 }
 
+/// How many orders go first, over Kafka: until then groups are joined and caches are cold.
+const WARM_UP: u64 = 200;
+
 /// Does the work once.
 ///
-/// `ready` is awaited after everything is prepared, before the first order.
+/// A driver is asked when to begin, once everything is prepared.
 pub(crate) async fn run(
     arguments: &Arguments,
     peer: Peer,
-    ready: impl AsyncFnOnce() -> anyhow::Result<()>,
+    driver: Option<&mut Driver>,
 ) -> anyhow::Result<Figures> {
-    let table = effect_table(arguments).await?;
-    let mut meter = Meter::new(std::slice::from_ref(&arguments.database_url)).await?;
-    let (latencies, reading) = match peer {
-        Peer::Engine => {
-            let shop = Arc::new(engine::Local::start(arguments, &table).await?);
-            let measured = measure(&shop, arguments, &mut meter, ready).await?;
-            alone(shop)?.shutdown().await?;
-            measured
+    let place = Place::prepare(arguments).await?;
+    let (name, measured) = match (peer, arguments.participants) {
+        (Peer::Engine, Participants::Local) => {
+            let shop = engine::Local::start(arguments, &place).await?;
+            ("orderweaver", measure(shop, arguments, &place, driver).await?)
         }
-        Peer::Floor => {
-            let shop = Arc::new(floor::Local::start(arguments, &table).await?);
-            let measured = measure(&shop, arguments, &mut meter, ready).await?;
-            alone(shop)?.shutdown().await?;
-            measured
+        (Peer::Engine, Participants::Kafka) => {
+            let shop = engine::Kafka::start(arguments, &place).await?;
+            ("orderweaver", measure(shop, arguments, &place, driver).await?)
+        }
+        (Peer::Floor, Participants::Local) => {
+            let shop = floor::Local::start(&place).await?;
+            ("floor", measure(shop, arguments, &place, driver).await?)
+        }
+        (Peer::Floor, Participants::Kafka) => {
+            let shop = floor::Kafka::start(arguments, &place).await?;
+            ("floor", measure(shop, arguments, &place, driver).await?)
         }
     };
-    let usage = meter.complete(reading).await?;
-    meter.close().await?;
-    verify(arguments, &table).await?;
-    let name = match peer {
-        Peer::Floor => "floor",
-        Peer::Engine => "orderweaver",
-    };
+    let (latencies, usage) = measured;
+    let n = arguments.n + warm_up(arguments);
+    let orders = (0..n).map(|number| Order::new(number, arguments.variant).id).collect();
+    place.verify(expected_effects(n, arguments.variant), &orders).await?;
     Ok(Figures::new(name, arguments, &latencies, &usage))
 }
 
 async fn measure<S: Shop>(
-    shop: &Arc<S>,
+    shop: S,
     arguments: &Arguments,
-    meter: &mut Meter,
-    ready: impl AsyncFnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<(closed_loop::Latencies, crate::meter::Reading)> {
-    ready().await?;
+    place: &Place,
+    driver: Option<&mut Driver>,
+) -> anyhow::Result<(Latencies, Usage)> {
+    let mut meter = Meter::new(&place.databases()).await?;
+    let shop = Arc::new(shop);
+    let n = arguments.n;
+    closed_loop::run(&shop, arguments, n..n + warm_up(arguments)).await?;
+    if let Some(driver) = driver {
+        driver.begin().await?;
+    }
     meter.begin().await?;
-    let latencies = closed_loop::run(shop, arguments).await?;
-    Ok((latencies, meter.end().await?))
+    let latencies = closed_loop::run(&shop, arguments, 0..n).await?;
+    let reading = meter.end().await?;
+    Arc::into_inner(shop).context("somebody still orders")?.shutdown().await?;
+    let usage = meter.complete(reading).await?;
+    meter.close().await?;
+    Ok((latencies, usage))
 }
 
-/// Every customer is gone by now.
-fn alone<S>(shop: Arc<S>) -> anyhow::Result<S> {
-    Arc::into_inner(shop).context("somebody still orders")
-}
-
-async fn effect_table(arguments: &Arguments) -> anyhow::Result<EffectTable> {
-    let table = match &arguments.effect_table {
-        Some(name) => EffectTable::existing(name)?,
-        None => EffectTable::own(),
-    };
-    let mut admin = METER.connect(&arguments.database_url).await?;
-    table.create(&mut admin).await?;
-    effects::check(&table, &mut admin).await?;
-    Ok(table)
-}
-
-async fn verify(arguments: &Arguments, table: &EffectTable) -> anyhow::Result<()> {
-    let mut admin = METER.connect(&arguments.database_url).await?;
-    let mut expected = expected_effects(arguments.n, arguments.variant);
-    let orders = (0..arguments.n).map(|number| Order::new(number, arguments.variant).id).collect();
-    table.tick_off(&mut admin, &mut expected, &orders).await?;
-    effects::none_missing(&expected)
+const fn warm_up(arguments: &Arguments) -> u64 {
+    match arguments.participants {
+        Participants::Local => 0,
+        Participants::Kafka => WARM_UP,
+    }
 }

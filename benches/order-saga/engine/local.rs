@@ -1,16 +1,17 @@
 //! The participants inside the engine: each step's effect is committed with the saga's progress.
 
-use anyhow::bail;
-use saga_core::{Engine, IdempotencyKey, Status};
+use saga_core::Engine;
 use saga_postgres::{PostgresStore, SchemaName};
 
+use super::carry_through;
 use crate::arguments::Arguments;
 use crate::closed_loop::Shop;
 use crate::database::{BACKENDS, METER, drop_schema, named};
-use crate::effects::EffectTable;
+use crate::finished;
 use crate::handlers::participants;
 use crate::orders::Order;
-use crate::saga::{ORCHESTRATOR, OrderData, place_order};
+use crate::place::Place;
+use crate::saga::{ORCHESTRATOR, place_order};
 
 /// Where the library's tables are.
 const SCHEMA: SchemaName = SchemaName::new("order_saga_engine");
@@ -21,21 +22,19 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) async fn start(arguments: &Arguments, table: &EffectTable) -> anyhow::Result<Self> {
-        let mut admin = METER.connect(&arguments.database_url).await?;
+    pub(crate) async fn start(arguments: &Arguments, place: &Place) -> anyhow::Result<Self> {
+        let mut admin = METER.connect(&place.orchestrator).await?;
         drop_schema(&mut admin, SCHEMA.as_str()).await?;
-        let url = named(&arguments.database_url, BACKENDS);
+        let url = named(&place.orchestrator, BACKENDS);
         let store = PostgresStore::connect(&url).await?.schema(SCHEMA);
         store.migrate().await?;
-        let mut builder = Engine::builder(ORCHESTRATOR, store).saga(place_order()?);
-        for participant in participants(arguments.handlers, table)? {
+        let mut builder = Engine::builder(ORCHESTRATOR, store.clone()).saga(place_order()?);
+        for participant in participants(arguments.handlers, &place.effects)? {
             builder = builder.local(participant);
         }
-        Ok(Self { engine: builder.start()? })
-    }
-
-    pub(crate) async fn shutdown(self) -> anyhow::Result<()> {
-        Ok(self.engine.shutdown().await?)
+        let engine = builder.start()?;
+        finished::fill(arguments, place, &engine, &store).await?;
+        Ok(Self { engine })
     }
 }
 
@@ -43,15 +42,8 @@ impl Shop for Local {
     async fn carry_through(&self, order: Order) -> anyhow::Result<bool> {
         carry_through(&self.engine, order).await
     }
-}
 
-/// Starts a saga and waits for its end.
-pub(crate) async fn carry_through(engine: &Engine, order: Order) -> anyhow::Result<bool> {
-    let key = IdempotencyKey::new(order.id.to_string())?;
-    let started = engine.start(key, OrderData::from(order)).await?;
-    match started.outcome().await? {
-        Status::Completed => Ok(true),
-        Status::Compensated => Ok(false),
-        status => bail!("saga {} of order {} is {status:?}", started.saga(), order.id),
+    async fn shutdown(self) -> anyhow::Result<()> {
+        Ok(self.engine.shutdown().await?)
     }
 }

@@ -12,18 +12,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::arguments::Arguments;
+use super::path::path;
 use crate::closed_loop::Shop;
 use crate::database::{BACKENDS, METER};
 use crate::effects::{EffectTable, SCHEMA};
-use crate::orders::{AUTHORIZE, CONFIRM, DO, Order, RESERVE, UNDO};
+use crate::orders::Order;
+use crate::place::Place;
 
 /// The most orders that a batch moves.
 const BATCH_MAX: usize = 512;
 
 /// Rows are looked up one by one in an index: a plan that is made while a table is small reads all
 /// of it, and is kept.
-const PLANS: &str = "set enable_seqscan = off; set enable_hashjoin = off; \
+pub(super) const PLANS: &str = "set enable_seqscan = off; set enable_hashjoin = off; \
     set enable_mergejoin = off; set plan_cache_mode = force_generic_plan";
 
 /// A loop that moves orders.
@@ -40,41 +41,26 @@ struct Moving {
     ended: oneshot::Sender<bool>,
 }
 
-/// What an order does after it is stored.
-const CONFIRMED: [(&str, &str); 3] = [(RESERVE, DO), (AUTHORIZE, DO), (CONFIRM, DO)];
-/// A declined order asks for its confirmation, which leaves no effect, and turns back.
-const DECLINED: [(&str, &str); 5] =
-    [(RESERVE, DO), (AUTHORIZE, DO), ("", ""), (AUTHORIZE, UNDO), (RESERVE, UNDO)];
-
 impl Moving {
-    const fn path(&self) -> &'static [(&'static str, &'static str)] {
-        if self.order.is_declined() { &DECLINED } else { &CONFIRMED }
-    }
-
     const fn has_ended(&self) -> bool {
-        self.moves > self.path().len()
+        self.moves > path(&self.order).len()
     }
 }
 
 impl Local {
-    pub(crate) async fn start(arguments: &Arguments, table: &EffectTable) -> anyhow::Result<Self> {
-        let mut admin = METER.connect(&arguments.database_url).await?;
+    pub(crate) async fn start(place: &Place) -> anyhow::Result<Self> {
+        let mut admin = METER.connect(&place.orchestrator).await?;
         let create = format!(
             "drop table if exists {SCHEMA}.floor; create table {SCHEMA}.floor \
              (id uuid primary key, moves smallint not null, has_ended boolean not null, \
               input bytea not null) with (fillfactor = 50)"
         );
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await?;
-        let pool = BACKENDS.pool(&arguments.database_url, 1).await?;
+        let pool = BACKENDS.pool(&place.orchestrator, 1).await?;
         sqlx::raw_sql(PLANS).execute(&pool).await?;
         let (requests, receiver) = mpsc::unbounded_channel();
-        let mover = tokio::spawn(move_all(pool, receiver, statement(table)));
+        let mover = tokio::spawn(move_all(pool, receiver, statement(&place.effects)));
         Ok(Self { requests, mover })
-    }
-
-    pub(crate) async fn shutdown(self) -> anyhow::Result<()> {
-        drop(self.requests);
-        self.mover.await.context("the floor's loop panicked")?
     }
 }
 
@@ -85,6 +71,11 @@ impl Shop for Local {
         let moving = Moving { order, moves: 0, ended };
         self.requests.send(moving).map_err(|_| stopped())?;
         end.await.map_err(|_| stopped())
+    }
+
+    async fn shutdown(self) -> anyhow::Result<()> {
+        drop(self.requests);
+        self.mover.await.context("the floor's loop panicked")?
     }
 }
 
@@ -125,14 +116,15 @@ async fn move_on(pool: &PgPool, statement: &SqlStr, orders: &mut [Moving]) -> an
             new.push(id);
             inputs.push([b'x'; 256]);
         } else {
-            let (step, kind) = moving.path()[moving.moves - 1];
-            if !step.is_empty() {
+            let path = path(&moving.order);
+            let step = &path[moving.moves - 1];
+            if !step.is_declined {
                 done.push(id);
-                steps.push(step);
-                kinds.push(kind);
+                steps.push(step.name);
+                kinds.push(step.kind);
             }
             moved.push(id);
-            ended.push(moving.moves == moving.path().len());
+            ended.push(moving.moves == path.len());
         }
         moving.moves += 1;
     }
