@@ -29,8 +29,22 @@ e2e: ## The long run: the example services with faults injected
 	$(with_services); $(CARGO) test -p examples --test e2e $(CARGO_FLAGS) -- --nocapture
 
 .PHONY: bench
-bench: ## The benches, in memory and on PostgreSQL
+bench: ## The figures of every target, as a table: floor and engine within one run
+	$(CARGO) build --release -p benches --bins $(CARGO_FLAGS)
+	$(with_services); $(CARGO) run --release -p benches --bin targets $(CARGO_FLAGS)
+
+.PHONY: bench-criterion
+bench-criterion: ## The parts one by one, in memory and on PostgreSQL
 	$(with_services); $(CARGO) bench -p benches $(CARGO_FLAGS)
+
+.PHONY: bench-verify
+bench-verify: ## Every mode of order-saga with few orders: is each effect there once?
+	$(with_services); for where in local kafka; do for variant in A B C; do \
+	  for how in "--handlers each" "--handlers batch" --floor; do \
+	    echo "order-saga --participants $$where --variant $$variant $$how"; \
+	    $(CARGO) run -q -p benches --bin order-saga $(CARGO_FLAGS) -- \
+	      --n 500 --participants $$where --variant $$variant $$how; \
+	  done; done; done
 
 .PHONY: fmt-check
 fmt-check: ## Is everything formatted?
@@ -46,7 +60,7 @@ doc: ## The API documentation; a warning is an error
 
 .PHONY: build
 build: ## Build the examples and benches
-	$(CARGO) build --workspace --examples --benches $(CARGO_FLAGS)
+	$(CARGO) build --workspace --examples --benches --bins $(CARGO_FLAGS)
 
 .PHONY: services
 services: ## Start PostgreSQL and Kafka and print where they are

@@ -76,7 +76,8 @@ impl<S: SagaStore> EngineBuilder<S> {
     /// Runs a participant inside the engine's own transactions: no message, no inbox, one commit per step.
     ///
     /// The participant's database is the engine's store. Each step's effect is committed together
-    /// with the saga's progress, so it happens exactly once. Facts that its handlers tell are published
+    /// with the saga's progress, so it happens exactly once; that of the first step even with the saga's start.
+    /// A start under a key that is taken may run that handler and roll it back. Facts that its handlers tell are published
     /// by the engine if it has a transport, else by a [`Relay`](crate::Relay) on the same store.
     pub fn local(mut self, participant: Participant<S::Connection>) -> Self {
         let name = participant.name().clone();

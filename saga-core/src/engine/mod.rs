@@ -124,6 +124,7 @@ impl Engine {
     ///
     /// When this returns the saga is durable: it will complete, be compensated, or park where an
     /// operator sees it, whatever crashes. It follows the highest registered version of its definition.
+    /// If its first step is carried out [inside the engine](EngineBuilder::local), that was done in the same commit.
     ///
     /// # Errors
     ///
