@@ -26,7 +26,8 @@ use clap::Parser as _;
 use crate::arguments::Arguments;
 use crate::run::Peer;
 
-#[tokio::main]
+/// One thread: an engine is one loop, and each wake-up of a second thread costs more than it helps.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match work(&arguments).await {

@@ -31,7 +31,7 @@ impl From<Order> for OrderData {
             amount_cents: order.amount_cents,
             customer: "customer-000042".to_owned(),
             sku: "article-007".to_owned(),
-            note: "x".repeat(117),
+            note: "x".repeat(126),
         }
     }
 }
