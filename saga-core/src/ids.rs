@@ -4,6 +4,8 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use crate::Timestamp;
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -44,6 +46,12 @@ macro_rules! uuid_id {
             }
         }
     };
+}
+
+/// Returns the lowest id of a time: ids that were made before it sort before this one.
+pub(crate) fn first_at(time: Timestamp) -> Uuid {
+    let millis = u64::try_from(time.as_micros() / 1_000).unwrap_or(0);
+    Uuid::from_u128(u128::from(millis) << 80)
 }
 
 uuid_id!(

@@ -83,6 +83,7 @@
 //! | run sagas, look at them, act on them | [`Engine`] |
 //! | carry out commands | [`Participant`], [`Handle`], [`HandleAll`], [`HandleExternal`] |
 //! | publish what a transaction of your own made true | [`OutboxRow::fact`](store::OutboxRow::fact), [`Relay`] |
+//! | drop what is over | [`Retention`], [`RetentionPolicy`] |
 //! | choose when to ask again | [`RetryPolicy`], [`Backoff`] |
 //! | run without anything installed | [`MemoryStore`], [`MemoryTransport`] |
 //! | write a store or a transport of your own | [`store`], [`participant::Inbox`], [`transport`] |
@@ -110,6 +111,7 @@ mod outlet;
 pub mod participant;
 pub mod policy;
 pub mod relay;
+pub mod retention;
 pub mod store;
 pub mod time;
 pub mod transport;
@@ -127,8 +129,10 @@ pub use participant::{
     Context, Handle, HandleAll, HandleExternal, HandlerError, HandlerResult, Inbox, Participant,
     ParticipantBuilder, RunningParticipant, Terminal,
 };
+pub use policy::retention::RetentionPolicy;
 pub use policy::retry::{Backoff, RetryPolicy};
 pub use relay::{Relay, RelayWaker};
+pub use retention::Retention;
 pub use store::{MemoryConnection, MemoryStore, Outbox, SagaStore, StoreError};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use transport::{MemoryTransport, Publisher, Subscriber, Transport, TransportError};

@@ -39,6 +39,7 @@ impl Fixture for Fresh {
 
 saga_testkit::store_conformance!(fresh);
 saga_testkit::inbox_conformance!(fresh);
+saga_testkit::purge_conformance!(fresh);
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -146,4 +147,6 @@ fn the_laws_that_are_tested_are_the_documented_ones() {
     assert_eq!(store, sorted(saga_testkit::store::LAWS));
     let inbox = documented(&[include_str!("../src/participant/inbox.rs")]);
     assert_eq!(inbox, sorted(saga_testkit::inbox::LAWS));
+    let purge = documented(&[include_str!("../src/store/purge.rs")]);
+    assert_eq!(purge, sorted(saga_testkit::purge::LAWS));
 }

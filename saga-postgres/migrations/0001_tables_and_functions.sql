@@ -99,6 +99,12 @@ create table {schema}.inbox (
     handled_at timestamptz not null default now()
 );
 
+-- A command with a lower id may have had a record in the inbox that was purged. At most one row.
+create table {schema}.inbox_purged (
+    below uuid not null,
+    one boolean primary key default true check (one)
+);
+
 -- Messages that were set aside for a person, byte for byte.
 create table {schema}.dead_letter (
     id uuid primary key,
@@ -189,7 +195,7 @@ end
 $$;
 
 -- Records what a participant's transaction did, except for its dead letters. A command that has a
--- record already violates the primary key.
+-- record already violates the primary key; one that may have had a record raises SG001.
 create function {schema}.record_handled(
     commands uuid[], replies bytea[],
     outbox_ids uuid[], outbox_owners text[], outbox_lanes int[], outbox_bodies bytea[],
@@ -202,6 +208,11 @@ begin
     if cardinality(commands) > 0 then
         insert into {schema}.inbox (command_id, reply)
         select u.command, u.reply from unnest(commands, replies) as u (command, reply);
+        -- A statement of its own, after the insert: if a record made way for ours while we were at
+        -- work, this sees that it was to be purged.
+        if exists (select from {schema}.inbox_purged p where p.below > any (commands)) then
+            raise exception 'another writer may have been first' using errcode = 'SG001';
+        end if;
     end if;
     if cardinality(outbox_ids) > 0 then
         insert into {schema}.outbox (id, owner, lane, body)
@@ -327,6 +338,74 @@ as $$
 begin
     return query
     select i.command_id, i.reply
-    from unnest(commands) as u (id) join {schema}.inbox i on i.command_id = u.id;
+    from unnest(commands) as u (id) join {schema}.inbox i on i.command_id = u.id
+    -- In the same statement, so that it cannot be newer or older than the records.
+    union all
+    select p.below, null from {schema}.inbox_purged p;
+end
+$$;
+
+-- The lowest id of a time: ids that were made before it sort before this one.
+create function {schema}.first_id(moment timestamptz) returns uuid language sql immutable
+as $$
+    select (lpad(to_hex(greatest(floor(extract(epoch from moment) * 1000), 0)::bigint), 12, '0')
+        || repeat('0', 20))::uuid
+$$;
+
+-- Deletes the sagas that ended before a time, among the first `most` that come after another.
+create function {schema}.purge_sagas(ended_before timestamptz, beyond uuid, most int)
+returns table (sagas bigint, last uuid) language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+    page uuid[];
+    ended uuid[];
+    names text[];
+    keys text[];
+begin
+    page := array(
+        select s.id from {schema}.saga s
+        where s.id > beyond and s.id < {schema}.first_id(ended_before)
+        order by s.id limit most);
+    with gone as (
+        delete from {schema}.saga s using unnest(page) as u (id)
+        where s.id = u.id and s.status in (2, 3) and s.updated_at <= ended_before
+        returning s.id, s.name, s.key
+    )
+    select array_agg(g.id), array_agg(g.name), array_agg(g.key) into ended, names, keys from gone g;
+    -- A saga without a key matches none.
+    delete from {schema}.saga_key k using unnest(names, keys) as u (name, key)
+    where k.name = u.name and k.key = u.key;
+    delete from {schema}.saga_history h using unnest(ended) as u (id) where h.saga_id = u.id;
+    return query select coalesce(cardinality(ended), 0)::bigint, page[cardinality(page)];
+end
+$$;
+
+-- Says that records of commands with a lower id may be missing from now on. Committed before any is
+-- deleted. In steps of a minute, so that the row is seldom written.
+create function {schema}.forget_inbox(started_before timestamptz) returns void language sql
+as $$
+    insert into {schema}.inbox_purged as p (below)
+    values ({schema}.first_id(date_trunc('minute', started_before)))
+    on conflict (one) do update set below = excluded.below where p.below < excluded.below
+$$;
+
+-- Deletes up to `most` of the records that may be missing.
+create function {schema}.purge_inbox(most int) returns bigint language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+    page uuid[];
+    deleted bigint;
+begin
+    page := array(
+        select i.command_id from {schema}.inbox i
+        where i.command_id < (select p.below from {schema}.inbox_purged p)
+        order by i.command_id limit most);
+    delete from {schema}.inbox i using unnest(page) as u (id) where i.command_id = u.id;
+    get diagnostics deleted = row_count;
+    return deleted;
 end
 $$;

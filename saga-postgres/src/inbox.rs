@@ -1,7 +1,7 @@
 //! Which commands were handled, recorded in the transaction that carried them out.
 
 use saga_core::MessageId;
-use saga_core::participant::{Handled, Inbox, InboxRecord};
+use saga_core::participant::{Handled, Inbox, InboxRecord, Remembered};
 use saga_core::store::StoreError;
 use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row as _, Transaction};
@@ -17,12 +17,11 @@ impl Inbox for PostgresStore {
         &self,
         transaction: &mut Transaction<'static, Postgres>,
         commands: &[MessageId],
-    ) -> Result<Vec<InboxRecord>, StoreError> {
+    ) -> Result<Remembered, StoreError> {
         let ids: Vec<Uuid> = commands.iter().map(|command| command.0).collect();
         let query = sqlx::query(self.sql().recorded.clone()).bind(ids);
         let rows = self.call_in(RECORDED, transaction, query).await?;
-        let records = rows.iter().map(read).collect::<Result<_, _>>();
-        records.map_err(|problem| error::statement(RECORDED, problem))
+        remembered(&rows).map_err(|problem| error::statement(RECORDED, problem))
     }
 
     async fn record(
@@ -41,9 +40,15 @@ impl Inbox for PostgresStore {
     }
 }
 
-fn read(row: &PgRow) -> Result<InboxRecord, sqlx::Error> {
-    Ok(InboxRecord {
-        command: MessageId(row.try_get(0)?),
-        reply: row.try_get::<Vec<u8>, _>(1)?.into(),
-    })
+/// The row without a reply says which records may be missing.
+fn remembered(rows: &[PgRow]) -> Result<Remembered, sqlx::Error> {
+    let mut remembered = Remembered::default();
+    for row in rows {
+        let command = MessageId(row.try_get(0)?);
+        match row.try_get::<Option<Vec<u8>>, _>(1)? {
+            Some(reply) => remembered.records.push(InboxRecord { command, reply: reply.into() }),
+            None => remembered.purged_below = Some(command),
+        }
+    }
+    Ok(remembered)
 }

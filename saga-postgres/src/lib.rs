@@ -34,6 +34,7 @@ mod inbox;
 mod migrate;
 pub mod outbox;
 mod pool;
+mod purge;
 mod sagas;
 mod schema;
 mod sql;

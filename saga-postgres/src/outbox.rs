@@ -8,9 +8,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _, SqlSafeStr as _, SqlStr};
 use uuid::Uuid;
 
-use crate::sagas::micros;
 use crate::sql::ENQUEUE_IN_DEFAULT_SCHEMA;
 use crate::value::fit;
+use crate::value::micros;
 use crate::{PostgresStore, error};
 
 const ENQUEUE: &str = "enqueue";

@@ -12,7 +12,7 @@ use sqlx::query::Query;
 use sqlx::{Postgres, Row as _, Transaction};
 use uuid::Uuid;
 
-use crate::value::{Timestamptz, status};
+use crate::value::{Timestamptz, micros, status};
 use crate::{PostgresStore, arguments, error};
 
 const COMMIT: &str = "commit";
@@ -78,12 +78,6 @@ impl PostgresStore {
         };
         Ok(sqlx::query_with(sql.clone(), arguments::of_tick(tick)?))
     }
-}
-
-/// Microseconds for an interval from now. Beyond a thousand years a `timestamptz` would end.
-pub(crate) fn micros(duration: Duration) -> i64 {
-    const MILLENNIUM: i64 = 1_000 * 365 * 24 * 60 * 60 * 1_000_000;
-    i64::try_from(duration.as_micros()).unwrap_or(MILLENNIUM).min(MILLENNIUM)
 }
 
 fn snapshot(row: &PgRow) -> Result<Snapshot, StoreError> {

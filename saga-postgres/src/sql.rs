@@ -21,6 +21,9 @@ pub(crate) struct Sql {
     pub(crate) find: SqlStr,
     pub(crate) due: SqlStr,
     pub(crate) history: SqlStr,
+    pub(crate) purge_sagas: SqlStr,
+    pub(crate) forget_inbox: SqlStr,
+    pub(crate) purge_inbox: SqlStr,
     pub(crate) unsent: SqlStr,
     pub(crate) forget_sent: SqlStr,
     pub(crate) enqueue: SqlStr,
@@ -46,6 +49,9 @@ impl Sql {
             find: text("select name, key, saga_id from {schema}.find($1, $2)"),
             due: text(DUE),
             history: text("select version, entries from {schema}.history($1)"),
+            purge_sagas: text(PURGE_SAGAS),
+            forget_inbox: text(FORGET_INBOX),
+            purge_inbox: text("select {schema}.purge_inbox($1)"),
             unsent: text("select id, owner, lane, body from {schema}.unsent($1, $2, $3)"),
             forget_sent: text("select {schema}.forget_sent($1)"),
             enqueue: text(ENQUEUE),
@@ -88,6 +94,11 @@ const LOAD: &str = "select id, version, name, definition_version, fingerprint, k
 const DUE: &str = "select now(), d.id, d.home, d.wake_at from (values (0)) as one \
     left join {schema}.due(now() + $1 * interval '1 microsecond', $2) as d on true \
     order by d.wake_at";
+
+const PURGE_SAGAS: &str = "select sagas, last \
+    from {schema}.purge_sagas(now() - $1 * interval '1 microsecond', $2, $3)";
+
+const FORGET_INBOX: &str = "select {schema}.forget_inbox(now() - $1 * interval '1 microsecond')";
 
 const ENQUEUE: &str = "insert into {schema}.outbox (id, owner, lane, body) values ($1, $2, $3, $4)";
 

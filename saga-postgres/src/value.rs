@@ -1,5 +1,7 @@
 //! Values of the contracts as values of columns, and back.
 
+use std::time::Duration;
+
 use saga_core::Timestamp;
 use saga_core::error::BoxError;
 use saga_core::machine::Status;
@@ -107,6 +109,12 @@ impl Decode<'_, Postgres> for Timestamptz {
             PgValueFormat::Text => Err("a time must be read in the binary format".into()),
         }
     }
+}
+
+/// Microseconds for an interval from now. Beyond a thousand years a `timestamptz` would end.
+pub(crate) fn micros(duration: Duration) -> i64 {
+    const MILLENNIUM: i64 = 1_000 * 365 * 24 * 60 * 60 * 1_000_000;
+    i64::try_from(duration.as_micros()).unwrap_or(MILLENNIUM).min(MILLENNIUM)
 }
 
 #[cfg(test)]

@@ -6,3 +6,4 @@ use support::fresh;
 
 saga_testkit::store_conformance!(fresh);
 saga_testkit::inbox_conformance!(fresh);
+saga_testkit::purge_conformance!(fresh);

@@ -99,7 +99,7 @@ async fn everything_is_there(store: &PostgresStore) {
     assert_eq!(store.unsent(&[Lane::application()], 10).await.expect("unsent"), [row()]);
     let mut transaction = store.begin().await.expect("begin");
     let recorded = store.recorded(&mut transaction, &[COMMAND]).await.expect("recorded");
-    assert_eq!(recorded, [record()]);
+    assert_eq!(recorded.records, [record()]);
 }
 
 async fn sagas_go_on(store: &PostgresStore) {

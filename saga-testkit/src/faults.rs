@@ -4,7 +4,7 @@ mod script;
 
 use std::time::Duration;
 
-use saga_core::participant::{Handled, InboxRecord};
+use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
     DueSagas, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, Tick, Transactional,
 };
@@ -97,7 +97,7 @@ impl<S: Inbox> Inbox for Faulty<S> {
         &self,
         transaction: &mut S::Transaction,
         commands: &[MessageId],
-    ) -> Result<Vec<InboxRecord>, StoreError> {
+    ) -> Result<Remembered, StoreError> {
         self.faults.around(Operation::Recorded, self.inner.recorded(transaction, commands)).await
     }
 

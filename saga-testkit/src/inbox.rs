@@ -94,7 +94,7 @@ pub async fn a_dropped_transaction_leaves_no_record<F: Fixture<Store: Inbox>>(fi
     let reserved = answer(MessageId::now(), b"reserved");
     let mut transaction = begin_with_effect(&fixture, "reserve").await;
     let found = store.recorded(&mut transaction, &[reserved.command]).await.expect("recorded");
-    assert_eq!(found, [], "nothing was recorded yet");
+    assert_eq!(found.records, [], "nothing was recorded yet");
     drop(transaction);
     assert_eq!(
         recorded(store, &[reserved.command]).await,
@@ -161,7 +161,7 @@ async fn handle_once<F: Fixture<Store: Inbox>>(
     let reply = format!("{command} by {handler}");
     let mut transaction = begin_with_effect(&*fixture, &reply).await;
     let found = store.recorded(&mut transaction, &[command]).await.expect("recorded");
-    if !found.is_empty() {
+    if !found.records.is_empty() {
         return None;
     }
     match store.record(transaction, handled(vec![answer(command, reply.as_bytes())])).await {
@@ -220,5 +220,5 @@ async fn record(store: &impl Inbox, handled: Handled) -> Result<(), StoreError> 
 
 async fn recorded(store: &impl Inbox, commands: &[MessageId]) -> Vec<InboxRecord> {
     let mut transaction = store.begin().await.expect("begin");
-    store.recorded(&mut transaction, commands).await.expect("recorded")
+    store.recorded(&mut transaction, commands).await.expect("recorded").records
 }

@@ -56,4 +56,9 @@ mod tests {
     fn every_law_of_an_inbox_is_listed() {
         assert_eq!(functions(&[include_str!("inbox.rs")]), sorted(crate::inbox::LAWS));
     }
+
+    #[test]
+    fn every_law_of_a_purge_is_listed() {
+        assert_eq!(functions(&[include_str!("purge.rs")]), sorted(crate::purge::LAWS));
+    }
 }

@@ -35,11 +35,12 @@
 //!
 //! saga_testkit::store_conformance!(fresh); // one #[test] per law
 //! saga_testkit::inbox_conformance!(fresh);
+//! saga_testkit::purge_conformance!(fresh);
 //! ```
 //!
 //! | for | there is |
 //! |---|---|
-//! | a backend for state | [`store`], [`inbox`] |
+//! | a backend for state | [`store`], [`inbox`], [`purge`] |
 //! | time that moves when a test says so | [`ManualClock`] |
 //! | a store that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
 
@@ -51,6 +52,7 @@ mod fixture;
 mod given;
 pub mod inbox;
 mod laws;
+pub mod purge;
 mod run;
 pub mod store;
 pub mod transport;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use uuid::Uuid;
 
-use super::inbox::InboxRecord;
+use super::inbox::{InboxRecord, Remembered};
 use super::route::Answer;
 use crate::message::{CommandHeaders, Envelope, Kind, Outcome};
 use crate::wire;
@@ -15,11 +15,16 @@ use crate::{CodecError, MessageId, MessageType, Payload};
 
 /// The rejection code of a command that arrives after its compensation.
 const UNDONE_BEFORE: &str = "undone-before-it-arrived";
+/// Why a command is not carried out that is older than the records.
+const FORGOTTEN: &str = "it is older than what the inbox remembers, so it may have been carried out before; \
+    find out what came of it and resolve the step";
 
 /// What a participant knows of the commands of a batch and of those that they compensate.
 #[derive(Default)]
 pub(super) struct Barrier {
     known: HashMap<MessageId, Recorded>,
+    /// Commands with a lower id may have had a record.
+    purged_below: Option<MessageId>,
     /// What is to be recorded.
     records: Vec<InboxRecord>,
 }
@@ -41,12 +46,13 @@ pub(super) enum Ruling {
 
 impl Barrier {
     /// Takes over what the inbox has on record.
-    pub(super) fn new(records: Vec<InboxRecord>) -> Result<Self, CodecError> {
-        let known = records
+    pub(super) fn new(remembered: Remembered) -> Result<Self, CodecError> {
+        let known = remembered
+            .records
             .into_iter()
             .map(|record| Ok((record.command, Recorded::decode(record.reply)?)))
             .collect::<Result<_, CodecError>>()?;
-        Ok(Self { known, records: Vec::new() })
+        Ok(Self { known, purged_below: remembered.purged_below, records: Vec::new() })
     }
 
     /// Decides whether a command is carried out. In a participant that calls other systems a
@@ -54,6 +60,10 @@ impl Barrier {
     pub(super) fn rule(&mut self, command: &Envelope, calls_out: bool) -> Ruling {
         if let Some(recorded) = self.known.get(&command.id) {
             return Ruling::Answer(Arc::new(recorded.clone()));
+        }
+        // What it compensates is as old: all ids of a saga begin with the saga's time.
+        if self.purged_below.is_some_and(|below| command.id < below) {
+            return Ruling::Answer(Arc::new(Recorded::new(Answer::forgotten())));
         }
         let Some(compensated) = headers(command).compensates else {
             return Ruling::CarryOut;
@@ -74,7 +84,7 @@ impl Barrier {
 
     /// Remembers what a command was answered, for its duplicates and for the inbox.
     pub(super) fn record(&mut self, command: MessageId, answer: Answer) -> Arc<Recorded> {
-        let recorded = Recorded { reply: MessageId::now(), answer };
+        let recorded = Recorded::new(answer);
         // A failure changed nothing, so the command may be carried out another time.
         if recorded.answer.is_settled() {
             self.records.push(InboxRecord { command, reply: recorded.encode() });
@@ -126,6 +136,10 @@ pub(super) fn headers(envelope: &Envelope) -> &CommandHeaders {
 }
 
 impl Recorded {
+    pub(super) fn new(answer: Answer) -> Self {
+        Self { reply: MessageId::now(), answer }
+    }
+
     fn encode(&self) -> Bytes {
         let (outcome, reason) = self.answer.outcome.to_wire();
         wire::RecordedReply {
@@ -165,6 +179,10 @@ impl Answer {
             message_type: MessageType::new("NothingToUndo"),
             payload: Payload::default(),
         }
+    }
+
+    fn forgotten() -> Self {
+        Self::failed(Outcome::FailedPermanently(FORGOTTEN.to_owned()))
     }
 
     pub(super) fn no_handler(command: &MessageType) -> Self {

@@ -13,6 +13,9 @@ use crate::{MessageId, OutboxId};
 /// record and gets the same answer. It is the *inbox* half of the outbox/inbox pattern (also called
 /// idempotent receiver, Hohpe and Woolf, *Enterprise Integration Patterns*, 2003).
 ///
+/// An inbox that grows for ever is dropped from by [`Retention`](crate::Retention), if the store is a
+/// [`Purge`](crate::store::Purge).
+///
 /// # Laws
 ///
 /// Each law is a test of the same name in `saga_testkit::inbox`.
@@ -25,7 +28,9 @@ use crate::{MessageId, OutboxId};
 /// - `replies_wait_in_the_outbox`: the outbox rows of a commit are there with its records.
 /// - `a_dead_letter_is_kept_once`.
 pub trait Inbox: Transactional + Outbox {
-    /// Returns the records of those of `commands` that have one.
+    /// Returns the records of those of `commands` that have one, and since when all records are there.
+    ///
+    /// Both are of one moment: a record that is missing was purged only if `purged_below` says so.
     ///
     /// # Errors
     ///
@@ -34,14 +39,14 @@ pub trait Inbox: Transactional + Outbox {
         &self,
         transaction: &mut Self::Transaction,
         commands: &[MessageId],
-    ) -> impl Future<Output = Result<Vec<InboxRecord>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Remembered, StoreError>> + Send;
 
     /// Commits a transaction together with the records and outbox rows of what was done in it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] if one of the commands was recorded by somebody else meanwhile; nothing
-    /// was written. [`StoreError::Unavailable`] if the outcome is unknown: everything was written or nothing.
+    /// [`StoreError::Conflict`] if one of the commands was recorded by somebody else meanwhile, or may
+    /// have been and was purged; nothing was written. [`StoreError::Unavailable`] if the outcome is unknown: everything was written or nothing.
     fn record(
         &self,
         transaction: Self::Transaction,
@@ -60,6 +65,15 @@ pub struct Handled {
     pub sent: Vec<OutboxId>,
     /// Messages that are set aside.
     pub dead_letters: Vec<DeadLetter>,
+}
+
+/// What an inbox knows of some commands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// The records of those that have one, in any order.
+    pub records: Vec<InboxRecord>,
+    /// A command with a lower id may have had a record that was purged.
+    pub purged_below: Option<MessageId>,
 }
 
 /// A command that was handled, and its answer.

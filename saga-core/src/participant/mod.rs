@@ -15,6 +15,8 @@
 //!   answers that there is nothing to undo; the command arriving later is refused (the *barrier*).
 //! - An error rolls back and is tried again, three times at once and then by the saga's policy.
 //!   One command's error never fails its neighbours: the batch is taken apart until it stands alone.
+//! - A command that is older than what the inbox remembers may have been carried out before. It is not
+//!   carried out, and its saga parks ([`Retention`](crate::Retention)).
 //! - A panic, an undecodable command or [`HandlerError::terminal`] parks the saga.
 
 mod barrier;
@@ -38,7 +40,7 @@ use crate::{Command, DefinitionError, MessageType, ParticipantName};
 pub use handler::{
     Context, Handle, HandleAll, HandleExternal, HandlerError, HandlerResult, Terminal,
 };
-pub use inbox::{Handled, Inbox, InboxRecord};
+pub use inbox::{Handled, Inbox, InboxRecord, Remembered};
 pub use running::RunningParticipant;
 
 pub(crate) use route::Answer;

@@ -10,9 +10,9 @@ use super::barrier::{Barrier, Recorded, Ruling, headers, ids, rounds};
 use super::route::{Answer, Failure};
 use super::service::{Incoming, QUICK_BACKOFF, QUICK_TRIES, Service};
 use super::writing::Written;
+use crate::Error;
 use crate::outage::Outage;
 use crate::store::{Lane, StoreError};
-use crate::{Error, MessageId};
 
 /// How often in a row a batch may meet what others record before it is taken apart.
 const CONFLICTS_MAX: u32 = 10;
@@ -147,7 +147,7 @@ impl<S: Inbox> Service<S> {
         let command = headers(&incoming.envelope);
         warn!(saga = %command.saga, step = %command.step, attempt = command.attempt, error = %failure.message, "command failed");
         let outcome = failure.into_outcome();
-        let recorded = Recorded { reply: MessageId::now(), answer: Answer::failed(outcome) };
+        let recorded = Recorded::new(Answer::failed(outcome));
         let mut written = Written::default();
         self.reply(&mut written, incoming, &recorded);
         self.write(&[], written).await

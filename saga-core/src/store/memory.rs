@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 use self::tables::{Change, Tables};
-use crate::participant::{Handled, InboxRecord};
+use crate::participant::{Handled, Remembered};
 use crate::store::{
-    DeadLetter, DueSagas, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, Tick, Transactional,
+    DeadLetter, DueSagas, HistoryRecord, Lane, OutboxRow, Purge, PurgedSagas, SagaStore, Snapshot,
+    Tick, Transactional,
 };
 use crate::time::DynClock;
 use crate::{
@@ -161,6 +162,7 @@ impl<S> fmt::Debug for MemoryStore<S> {
 pub struct MemoryTransaction<S = ()> {
     connection: MemoryConnection<S>,
     shared: Arc<Shared<S>>,
+    clock: Arc<dyn DynClock>,
     _serial: OwnedMutexGuard<()>,
 }
 
@@ -180,7 +182,7 @@ impl<S> MemoryTransaction<S> {
     fn commit_change(self, mut change: Change) -> Result<(), StoreError> {
         change.outbox.splice(..0, self.connection.outbox);
         let mut data = self.shared.data();
-        data.tables.apply(change)?;
+        data.tables.apply(change, self.clock.now_dyn())?;
         data.state = self.connection.state;
         Ok(())
     }
@@ -238,7 +240,8 @@ impl<S: Clone + Send + Sync + 'static> Transactional for MemoryStore<S> {
         let serial = Arc::clone(&self.shared.serial).lock_owned().await;
         let state = Arc::clone(&self.data().state);
         let connection = MemoryConnection { state, outbox: Vec::new() };
-        Ok(MemoryTransaction { connection, shared: Arc::clone(&self.shared), _serial: serial })
+        let (shared, clock) = (Arc::clone(&self.shared), Arc::clone(&self.clock));
+        Ok(MemoryTransaction { connection, shared, clock, _serial: serial })
     }
 
     fn connection(transaction: &mut MemoryTransaction<S>) -> &mut MemoryConnection<S> {
@@ -279,7 +282,7 @@ impl<S: Clone + Send + Sync + 'static> SagaStore for MemoryStore<S> {
     }
 
     async fn commit(&self, tick: Tick) -> Result<(), StoreError> {
-        self.data().tables.apply(tick.into())
+        self.data().tables.apply(tick.into(), self.clock.now_dyn())
     }
 
     async fn commit_with(
@@ -306,7 +309,7 @@ impl<S: Clone + Send + Sync + 'static> Inbox for MemoryStore<S> {
         &self,
         _transaction: &mut MemoryTransaction<S>,
         commands: &[MessageId],
-    ) -> Result<Vec<InboxRecord>, StoreError> {
+    ) -> Result<Remembered, StoreError> {
         Ok(self.data().tables.recorded(commands))
     }
 
@@ -316,5 +319,22 @@ impl<S: Clone + Send + Sync + 'static> Inbox for MemoryStore<S> {
         handled: Handled,
     ) -> Result<(), StoreError> {
         self.commit_change(transaction, handled.into())
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Purge for MemoryStore<S> {
+    async fn purge_sagas(
+        &self,
+        age: Duration,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<PurgedSagas, StoreError> {
+        let ended_before = self.clock.now_dyn() - age;
+        Ok(self.data().tables.purge_sagas(ended_before, after, limit))
+    }
+
+    async fn purge_inbox(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let started_before = self.clock.now_dyn() - age;
+        Ok(self.data().tables.purge_inbox(started_before, limit))
     }
 }

@@ -7,6 +7,7 @@ mod commit;
 mod error;
 mod memory;
 mod outbox;
+mod purge;
 
 pub(crate) mod erased;
 
@@ -23,6 +24,7 @@ pub use memory::{MemoryConnection, MemoryStore, MemoryTransaction};
 
 pub(crate) use outbox::fact_record;
 pub use outbox::{Lane, Outbox, OutboxRow};
+pub use purge::{Purge, PurgedSagas};
 
 /// A database with transactions that handlers write their effects through.
 pub trait Transactional: Send + Sync + 'static {

@@ -8,6 +8,7 @@ mod effects;
 mod first_step;
 mod forged;
 mod isolation;
+mod retention;
 mod shutdown;
 mod strict;
 mod timers_and_load;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use saga_core::participant::{Handled, InboxRecord};
+use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
     DueSagas, HistoryRecord, Lane, MemoryTransaction, OutboxRow, SagaStore, Snapshot, Tick,
     Transactional,
@@ -76,7 +76,7 @@ impl Inbox for Strict {
         &self,
         transaction: &mut Self::Transaction,
         commands: &[MessageId],
-    ) -> Result<Vec<InboxRecord>, StoreError> {
+    ) -> Result<Remembered, StoreError> {
         self.db.recorded(transaction, commands).await
     }
 

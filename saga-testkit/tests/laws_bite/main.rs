@@ -2,6 +2,7 @@
 
 mod broken;
 mod inbox;
+mod purge;
 mod store;
 mod transport;
 

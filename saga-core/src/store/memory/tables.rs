@@ -1,14 +1,16 @@
 //! The engine's tables in memory: a change is checked as a whole, then applied as a whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::participant::{Handled, InboxRecord};
+use crate::ids::first_at;
+use crate::participant::{Handled, InboxRecord, Remembered};
 use crate::store::{
-    Commit, DeadLetter, DueSaga, HistoryRecord, Lane, NewSaga, OutboxRow, Snapshot, Tick, Version,
-    WakeAt,
+    Commit, DeadLetter, DueSaga, HistoryRecord, Lane, NewSaga, OutboxRow, PurgedSagas, Snapshot,
+    Tick, Version, WakeAt,
 };
 use crate::{IdempotencyKey, MessageId, OutboxId, SagaId, SagaName, StoreError, Timestamp, Topic};
 
@@ -39,19 +41,23 @@ impl From<Handled> for Change {
 /// The tables, and the indexes over them.
 #[derive(Default)]
 pub(super) struct Tables {
-    sagas: HashMap<SagaId, SagaRow>,
+    /// By id, so by the time of their start.
+    sagas: BTreeMap<SagaId, SagaRow>,
     keys: HashMap<(SagaName, IdempotencyKey), SagaId>,
     wakes: BTreeSet<(Timestamp, SagaId)>,
     outbox: BTreeMap<(Lane, OutboxId), Bytes>,
     lanes: HashMap<OutboxId, Lane>,
     leases: HashMap<Lane, Lease>,
-    inbox: HashMap<MessageId, Bytes>,
+    inbox: BTreeMap<MessageId, Bytes>,
+    /// Records of commands with a lower id may have been purged.
+    purged_below: Option<MessageId>,
     dead_letters: BTreeMap<(Topic, u32, u64), DeadLetter>,
 }
 
 struct SagaRow {
     snapshot: Snapshot,
     history: Vec<HistoryRecord>,
+    updated_at: Timestamp,
 }
 
 struct Lease {
@@ -61,14 +67,14 @@ struct Lease {
 
 impl Tables {
     /// Applies a change if nothing in it is in conflict with what is stored; otherwise does nothing.
-    pub(super) fn apply(&mut self, change: Change) -> Result<(), StoreError> {
+    pub(super) fn apply(&mut self, change: Change, now: Timestamp) -> Result<(), StoreError> {
         self.check_commits(&change.commits)?;
         self.check_records(&change.records)?;
         self.check_outbox(&change.outbox)?;
         // From here on nothing can fail.
         self.remove_sent(&change.sent);
         for commit in change.commits {
-            self.write_saga(commit);
+            self.write_saga(commit, now);
         }
         self.inbox.extend(change.records.into_iter().map(|record| (record.command, record.reply)));
         for row in change.outbox {
@@ -125,7 +131,8 @@ impl Tables {
             if !commands.insert(record.command) {
                 return Err(refused("a command is recorded twice in one transaction"));
             }
-            if self.inbox.contains_key(&record.command) {
+            let is_forgotten = self.purged_below.is_some_and(|below| record.command < below);
+            if is_forgotten || self.inbox.contains_key(&record.command) {
                 return Err(StoreError::Conflict);
             }
         }
@@ -145,7 +152,7 @@ impl Tables {
         Ok(())
     }
 
-    fn write_saga(&mut self, commit: Commit) {
+    fn write_saga(&mut self, commit: Commit, now: Timestamp) {
         let Commit { saga, expected, new, status, wake_at, state, history } = commit;
         let version = expected.next();
         if let Some(new) = new {
@@ -154,9 +161,10 @@ impl Tables {
             }
             let snapshot =
                 Snapshot { saga, version, new, status, wake_at: None, state: Bytes::new() };
-            self.sagas.insert(saga, SagaRow { snapshot, history: Vec::new() });
+            self.sagas.insert(saga, SagaRow { snapshot, history: Vec::new(), updated_at: now });
         }
         let row = self.sagas.get_mut(&saga).expect("a commit is of a stored saga: it was checked");
+        row.updated_at = now;
         let snapshot = &mut row.snapshot;
         let wake_at = match wake_at {
             WakeAt::Keep => snapshot.wake_at,
@@ -250,13 +258,50 @@ impl Tables {
         true
     }
 
-    pub(super) fn recorded(&self, commands: &[MessageId]) -> Vec<InboxRecord> {
-        commands
-            .iter()
-            .filter_map(|&command| {
-                Some(InboxRecord { command, reply: self.inbox.get(&command)?.clone() })
-            })
-            .collect()
+    pub(super) fn recorded(&self, commands: &[MessageId]) -> Remembered {
+        let records = commands.iter().filter_map(|&command| {
+            Some(InboxRecord { command, reply: self.inbox.get(&command)?.clone() })
+        });
+        Remembered { records: records.collect(), purged_below: self.purged_below }
+    }
+
+    /// Drops the sagas that ended before a time, among the first `limit` that come after another.
+    pub(super) fn purge_sagas(
+        &mut self,
+        ended_before: Timestamp,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> PurgedSagas {
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let end = SagaId(first_at(ended_before));
+        let followers = self.sagas.range((first, Bound::Unbounded));
+        let page: Vec<_> =
+            followers.map(|(&id, _)| id).take_while(|id| *id < end).take(limit).collect();
+        let last = page.last().copied();
+        let sagas = page.into_iter().filter(|saga| self.purge_saga(*saga, ended_before)).count();
+        PurgedSagas { sagas, last }
+    }
+
+    /// Drops a saga if it ended before a time.
+    fn purge_saga(&mut self, saga: SagaId, ended_before: Timestamp) -> bool {
+        let row = &self.sagas[&saga];
+        if !row.snapshot.status.is_final() || row.updated_at > ended_before {
+            return false;
+        }
+        let new = &row.snapshot.new;
+        if let Some(key) = &new.key {
+            self.keys.remove(&(new.name.clone(), key.clone()));
+        }
+        self.sagas.remove(&saga).is_some()
+    }
+
+    /// Drops the records of up to `limit` commands of sagas that started before a time.
+    pub(super) fn purge_inbox(&mut self, started_before: Timestamp, limit: usize) -> usize {
+        let below = MessageId(first_at(started_before));
+        let below = *self.purged_below.insert(self.purged_below.map_or(below, |it| it.max(below)));
+        let page: Vec<_> =
+            self.inbox.range(..below).map(|(&command, _)| command).take(limit).collect();
+        page.iter().filter(|command| self.inbox.remove(command).is_some()).count()
     }
 
     pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {

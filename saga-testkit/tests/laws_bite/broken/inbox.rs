@@ -1,7 +1,7 @@
 //! What can be wrong with the inbox.
 
 use bytes::Bytes;
-use saga_core::participant::{Handled, InboxRecord};
+use saga_core::participant::{Handled, InboxRecord, Remembered};
 use saga_core::store::{MemoryTransaction, Tick, Transactional};
 use saga_core::{Inbox, MessageId, StoreError};
 
@@ -12,15 +12,16 @@ impl Inbox for Broken {
         &self,
         transaction: &mut MemoryTransaction<Vec<String>>,
         commands: &[MessageId],
-    ) -> Result<Vec<InboxRecord>, StoreError> {
-        let mut found = self.inner.recorded(transaction, commands).await?;
+    ) -> Result<Remembered, StoreError> {
+        let mut remembered = self.inner.recorded(transaction, commands).await?;
+        let found = &mut remembered.records;
         match self.defect {
             Some(Defect::HandlesBlindly | Defect::SwallowsConflictsOfBlindHandlers)
                 if commands.len() == 1 =>
             {
                 found.clear();
             }
-            Some(Defect::InventsRecords) => found = commands.iter().map(|&id| empty(id)).collect(),
+            Some(Defect::InventsRecords) => *found = commands.iter().map(|&id| empty(id)).collect(),
             Some(Defect::ClaimsWhatItLooksFor) => {
                 let mut notes = self.notes();
                 let claimed = commands.iter().filter(|id| notes.claimed.contains(id));
@@ -29,13 +30,14 @@ impl Inbox for Broken {
             }
             Some(Defect::ForgetsEmptyReplies) => found.retain(|record| !record.reply.is_empty()),
             Some(Defect::CutsReplies) => {
-                for record in &mut found {
+                for record in found {
                     record.reply = cut(&record.reply);
                 }
             }
+            Some(Defect::HidesWhatItPurged) => remembered.purged_below = None,
             _ => {}
         }
-        Ok(found)
+        Ok(remembered)
     }
 
     async fn record(
@@ -59,7 +61,7 @@ impl Inbox for Broken {
             Some(Defect::IgnoresSecondRecords | Defect::HandlesBlindly) => {
                 let commands: Vec<_> =
                     handled.records.iter().map(|record| record.command).collect();
-                let known = self.inner.recorded(&mut transaction, &commands).await?;
+                let known = self.inner.recorded(&mut transaction, &commands).await?.records;
                 handled
                     .records
                     .retain(|record| known.iter().all(|known| known.command != record.command));

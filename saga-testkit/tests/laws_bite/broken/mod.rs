@@ -2,6 +2,7 @@
 
 mod inbox;
 mod outbox;
+mod purge;
 mod sagas;
 
 use std::collections::HashMap;
@@ -50,8 +51,10 @@ pub(crate) enum Defect {
     ForgetsWhatWasSent,
     FreesKeysOfEndedSagas,
     HandlesBlindly,
+    HidesWhatItPurged,
     HistoryComesBackwards,
     HistoryIsSortedAsText,
+    IgnoresAges,
     IgnoresLimits,
     IgnoresSecondRecords,
     IgnoresTheHorizon,
@@ -76,6 +79,9 @@ pub(crate) enum Defect {
     OutboxComesBackwards,
     OverwritesOnStart,
     OverwritesWhatIsStale,
+    PurgesFromTheStart,
+    PurgesNothing,
+    PurgesWhateverIsOld,
     ReadsOneLaneOnly,
     RefusesASecondDeadLetter,
     RefusesRenewal,
