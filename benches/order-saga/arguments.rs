@@ -41,6 +41,22 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) finished_before: u64,
 
+    /// Sagas that wait for an hour and are in the tables before the run begins
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) waiting_before: u64,
+
+    /// Removes ended sagas meanwhile
+    #[arg(long, conflicts_with = "floor")]
+    pub(crate) retention: bool,
+
+    /// Holds a transaction open meanwhile that sees the tables as they were before
+    #[arg(long)]
+    pub(crate) snapshot: bool,
+
+    /// Seconds without an order after the run, to measure what an idle engine costs
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub(crate) idle: u64,
+
     /// Does the work by hand-written code without the engine
     #[arg(long, conflicts_with = "compare")]
     pub(crate) floor: bool,

@@ -19,6 +19,11 @@ pub(crate) trait Shop: Send + Sync + 'static {
     /// Carries an order from its start to its end; returns true if it was confirmed.
     fn carry_through(&self, order: Order) -> impl Future<Output = anyhow::Result<bool>> + Send;
 
+    /// Returns when it was told to begin to work, if it had to look first at what was there before.
+    fn began(&self) -> Option<Instant> {
+        None
+    }
+
     /// Finishes, and closes its connections.
     fn shutdown(self) -> impl Future<Output = anyhow::Result<()>> + Send;
 }

@@ -4,8 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::Arguments;
-use crate::closed_loop::Latencies;
-use crate::meter::Usage;
+use crate::run::Measured;
 
 /// The figures of one run.
 #[derive(Debug, Clone, Serialize)]
@@ -18,6 +17,11 @@ pub(crate) struct Figures {
     n: u64,
     concurrency: u64,
     finished_before: u64,
+    waiting_before: u64,
+    retention: bool,
+    snapshot: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ready_ms: Option<f64>,
     pub(crate) sagas_per_s: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
@@ -27,15 +31,13 @@ pub(crate) struct Figures {
     pub(crate) wal_bytes_per_saga: f64,
     pub(crate) commits_per_saga: f64,
     peak_rss_mb: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_cpu_percent: Option<f64>,
 }
 
 impl Figures {
-    pub(crate) fn new(
-        peer: &'static str,
-        arguments: &Arguments,
-        latencies: &Latencies,
-        usage: &Usage,
-    ) -> Self {
+    pub(crate) fn new(peer: &'static str, arguments: &Arguments, measured: &Measured) -> Self {
+        let Measured { ready, latencies, usage, idle } = measured;
         let n = as_f64(arguments.n);
         let per_saga_ms = |cpu: std::time::Duration| round(cpu.as_secs_f64() * 1000.0 / n, 4);
         Self {
@@ -47,6 +49,10 @@ impl Figures {
             n: arguments.n,
             concurrency: arguments.concurrency,
             finished_before: arguments.finished_before,
+            waiting_before: arguments.waiting_before,
+            retention: arguments.retention,
+            snapshot: arguments.snapshot,
+            ready_ms: ready.map(|ready| round(ready.as_secs_f64() * 1000.0, 1)),
             sagas_per_s: round(n / latencies.elapsed.as_secs_f64(), 1),
             p50_ms: round(latencies.percentile_ms(50), 3),
             p99_ms: round(latencies.percentile_ms(99), 3),
@@ -56,6 +62,7 @@ impl Figures {
             wal_bytes_per_saga: round(as_f64(usage.wal_bytes.unsigned_abs()) / n, 0),
             commits_per_saga: round(as_f64(usage.commits.unsigned_abs()) / n, 3),
             peak_rss_mb: round(as_f64(usage.rss_peak_bytes) / (1024.0 * 1024.0), 1),
+            idle_cpu_percent: idle.map(|share| round(share * 100.0, 3)),
         }
     }
 

@@ -2,6 +2,8 @@
 //! cost, so that anyone can compare like with like.
 
 mod arguments;
+mod before;
+mod beside;
 mod closed_loop;
 mod compare;
 mod database;
@@ -9,7 +11,6 @@ mod drive;
 mod effects;
 mod engine;
 mod figures;
-mod finished;
 mod floor;
 mod handlers;
 mod meter;

@@ -100,7 +100,7 @@ impl Meter {
         let backend_cpu = self.backends().await?.into_iter();
         let backend_cpu =
             backend_cpu.filter_map(|pid| Some((pid, cpu(&pid.to_string())?))).collect();
-        Ok(Counters { own_cpu: cpu("self").unwrap_or_default(), backend_cpu, wal_bytes, commits })
+        Ok(Counters { own_cpu: own_cpu(), backend_cpu, wal_bytes, commits })
     }
 
     /// Waits until the backends of the run have ended.
@@ -139,6 +139,11 @@ impl Usage {
     pub(crate) fn cpu(&self) -> Duration {
         self.own_cpu + self.backend_cpu
     }
+}
+
+/// Returns the user and system time of this process.
+pub(crate) fn own_cpu() -> Duration {
+    cpu("self").unwrap_or_default()
 }
 
 /// Returns the user and system time of a process; nothing if it is not on this machine.

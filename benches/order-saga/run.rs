@@ -1,6 +1,7 @@
 //! One run: prepare, measure, verify.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -8,7 +9,7 @@ use crate::arguments::{Arguments, Participants};
 use crate::closed_loop::{self, Latencies, Shop};
 use crate::drive::Driver;
 use crate::figures::Figures;
-use crate::meter::{Meter, Usage};
+use crate::meter::{Meter, Usage, own_cpu};
 use crate::orders::{Order, expected_effects};
 use crate::place::Place;
 use crate::{engine, floor};
@@ -22,6 +23,16 @@ pub(crate) enum Peer {
 
 /// How many orders go first, over Kafka: until then groups are joined and caches are cold.
 const WARM_UP: u64 = 200;
+
+/// What is measured of one run.
+pub(crate) struct Measured {
+    /// From the start of the engine to the end of its first order.
+    pub(crate) ready: Option<Duration>,
+    pub(crate) latencies: Latencies,
+    pub(crate) usage: Usage,
+    /// Share of a processor that was used while there was nothing to do.
+    pub(crate) idle: Option<f64>,
+}
 
 /// Does the work once.
 ///
@@ -50,11 +61,10 @@ pub(crate) async fn run(
             ("floor", measure(shop, arguments, &place, driver).await?)
         }
     };
-    let (latencies, usage) = measured;
     let n = arguments.n + warm_up(arguments);
     let orders = (0..n).map(|number| Order::new(number, arguments.variant).id).collect();
     place.verify(expected_effects(n, arguments.variant), &orders).await?;
-    Ok(Figures::new(name, arguments, &latencies, &usage))
+    Ok(Figures::new(name, arguments, &measured))
 }
 
 async fn measure<S: Shop>(
@@ -62,26 +72,40 @@ async fn measure<S: Shop>(
     arguments: &Arguments,
     place: &Place,
     driver: Option<&mut Driver>,
-) -> anyhow::Result<(Latencies, Usage)> {
+) -> anyhow::Result<Measured> {
     let mut meter = Meter::new(&place.databases()).await?;
     let shop = Arc::new(shop);
-    let n = arguments.n;
-    closed_loop::run(&shop, arguments, n..n + warm_up(arguments)).await?;
+    let (n, end) = (arguments.n, arguments.n + warm_up(arguments));
+    closed_loop::run(&shop, arguments, n..n + 1).await?;
+    let ready = shop.began().map(|began| began.elapsed());
+    closed_loop::run(&shop, arguments, n + 1..end).await?;
     if let Some(driver) = driver {
         driver.begin().await?;
     }
     meter.begin().await?;
     let latencies = closed_loop::run(&shop, arguments, 0..n).await?;
     let reading = meter.end().await?;
+    let idle = idle(arguments).await;
     Arc::into_inner(shop).context("somebody still orders")?.shutdown().await?;
     let usage = meter.complete(reading).await?;
     meter.close().await?;
-    Ok((latencies, usage))
+    Ok(Measured { ready, latencies, usage, idle })
+}
+
+/// Measures what is used while nobody orders anything.
+async fn idle(arguments: &Arguments) -> Option<f64> {
+    let span = Duration::from_secs(arguments.idle);
+    if span.is_zero() {
+        return None;
+    }
+    let before = own_cpu();
+    tokio::time::sleep(span).await;
+    Some(own_cpu().saturating_sub(before).as_secs_f64() / span.as_secs_f64())
 }
 
 const fn warm_up(arguments: &Arguments) -> u64 {
     match arguments.participants {
-        Participants::Local => 0,
+        Participants::Local => 1,
         Participants::Kafka => WARM_UP,
     }
 }

@@ -1,5 +1,7 @@
 //! The saga of an order: its messages and its steps.
 
+use std::time::Duration;
+
 use saga_core::{
     Cause, Command, Compensate, DefinitionError, Json, Message, MessageType, ParticipantName,
     Protobuf, Saga, SagaData, SagaName, Step, StepName,
@@ -156,6 +158,28 @@ pub(crate) fn place_order() -> Result<Saga<OrderData>, DefinitionError> {
     Saga::<OrderData>::builder().step(Reserve).step(Authorize).pivot(Confirm).build()
 }
 
+/// What a saga remembers that waits for an hour: as much as an order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Nap {
+    note: String,
+}
+
+impl Nap {
+    pub(crate) fn new() -> Self {
+        Self { note: "x".repeat(245) }
+    }
+}
+
+impl SagaData for Nap {
+    const SAGA: SagaName = SagaName::new("nap");
+    type Codec = Json;
+}
+
+/// Returns the definition of a saga that waits for an hour.
+pub(crate) fn nap() -> Result<Saga<Nap>, DefinitionError> {
+    Saga::<Nap>::builder().wait(StepName::new("nap"), |_| Duration::from_hours(1)).build()
+}
+
 #[cfg(test)]
 mod tests {
     use saga_core::Codec;
@@ -167,6 +191,8 @@ mod tests {
     fn the_input_has_256_bytes() {
         let data = OrderData::from(Order::new(0, Variant::A));
         let encoded = <Json as Codec<OrderData>>::encode(&data).unwrap();
+        assert_eq!(encoded.as_bytes().len(), 256);
+        let encoded = <Json as Codec<Nap>>::encode(&Nap::new()).unwrap();
         assert_eq!(encoded.as_bytes().len(), 256);
     }
 }

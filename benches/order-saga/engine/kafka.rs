@@ -1,5 +1,7 @@
 //! The participants as services of their own, each with its database, over Kafka.
 
+use std::time::Instant;
+
 use anyhow::Context as _;
 use saga_core::{Engine, RunningParticipant};
 use saga_kafka::{KafkaConfig, KafkaTransport};
@@ -7,13 +9,14 @@ use saga_postgres::PostgresStore;
 
 use super::carry_through;
 use crate::arguments::Arguments;
+use crate::before;
+use crate::beside::Beside;
 use crate::closed_loop::Shop;
 use crate::database::{BACKENDS, named};
-use crate::finished;
 use crate::handlers::participants;
 use crate::orders::Order;
 use crate::place::Place;
-use crate::saga::{ORCHESTRATOR, place_order};
+use crate::saga::{ORCHESTRATOR, nap, place_order};
 use crate::topics;
 
 /// What the names of our topics and groups begin with.
@@ -23,6 +26,8 @@ const PREFIX: &str = "order-saga-";
 pub(crate) struct Kafka {
     engine: Engine,
     participants: Vec<RunningParticipant>,
+    beside: Beside,
+    began: Instant,
 }
 
 impl Kafka {
@@ -36,12 +41,15 @@ impl Kafka {
             running.push(participant.start(store(url).await?, transport()?));
         }
         let store = store(&place.orchestrator).await?;
-        let engine = Engine::builder(ORCHESTRATOR, store.clone())
-            .saga(place_order()?)
-            .transport(transport()?)
-            .start()?;
-        finished::fill(arguments, place, &engine, &store).await?;
-        Ok(Self { engine, participants: running })
+        let engine = || -> anyhow::Result<Engine> {
+            let builder = Engine::builder(ORCHESTRATOR, store.clone());
+            let builder = builder.saga(place_order()?).saga(nap()?);
+            Ok(builder.transport(transport()?).start()?)
+        };
+        before::fill(arguments, place, &store, engine).await?;
+        let beside = Beside::start(arguments, place, &store).await?;
+        let began = Instant::now();
+        Ok(Self { engine: engine()?, participants: running, beside, began })
     }
 }
 
@@ -56,11 +64,15 @@ impl Shop for Kafka {
         carry_through(&self.engine, order).await
     }
 
+    fn began(&self) -> Option<Instant> {
+        Some(self.began)
+    }
+
     async fn shutdown(self) -> anyhow::Result<()> {
         self.engine.shutdown().await?;
         for participant in self.participants {
             participant.shutdown().await?;
         }
-        Ok(())
+        self.beside.shutdown().await
     }
 }
