@@ -41,6 +41,19 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) finished_before: u64,
 
+    /// Engines, each in a process of its own, on the same topics and database
+    #[arg(long, conflicts_with_all = ["floor", "compare", "drive"], value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(crate) engines: Option<u64>,
+
+    /// Kills the first of the engines in the middle of its work
+    #[arg(long, requires = "engines")]
+    pub(crate) kill: bool,
+
+    /// What a process of `--engines` calls itself with: which of them it is
+    #[arg(long, requires = "engines", hide = true)]
+    pub(crate) engine_number: Option<u64>,
+
     /// Sagas that wait for an hour and are in the tables before the run begins
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) waiting_before: u64,

@@ -97,7 +97,7 @@ impl std::fmt::Display for Figures {
 
 /// Figures are far below the 2^52 that an `f64` holds exactly.
 #[expect(clippy::cast_precision_loss)]
-const fn as_f64(figure: u64) -> f64 {
+pub(crate) const fn as_f64(figure: u64) -> f64 {
     figure as f64
 }
 

@@ -18,6 +18,7 @@ mod orders;
 mod place;
 mod run;
 mod saga;
+mod scale_out;
 mod topics;
 
 use std::process::ExitCode;
@@ -42,7 +43,11 @@ async fn main() -> ExitCode {
 
 async fn work(arguments: &Arguments) -> anyhow::Result<()> {
     let peer = if arguments.floor { Peer::Floor } else { Peer::Engine };
-    if arguments.compare {
+    if let Some(number) = arguments.engine_number {
+        scale_out::work_share(arguments, number).await
+    } else if let Some(engines) = arguments.engines {
+        scale_out::scale_out(arguments, engines).await
+    } else if arguments.compare {
         compare::compare(arguments).await
     } else if arguments.drive {
         drive::drive(arguments, peer).await

@@ -63,8 +63,8 @@ pub(crate) const fn is_declined(amount_cents: u64) -> bool {
 }
 
 /// Returns all effects that the orders of a run must leave.
-pub(crate) fn expected_effects(n: u64, variant: Variant) -> HashSet<Effect> {
-    (0..n).flat_map(|number| Order::new(number, variant).effects()).collect()
+pub(crate) fn expected_effects(orders: &[Order]) -> HashSet<Effect> {
+    orders.iter().flat_map(Order::effects).collect()
 }
 
 /// The mixing function of Steele, Lea and Flood, "Fast splittable pseudorandom number generators"

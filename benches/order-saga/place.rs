@@ -1,15 +1,15 @@
 //! Where a run works: the database of each role, with the tables of effects.
 
-use std::collections::HashSet;
-
 use anyhow::{Context as _, bail};
 use sqlx::{AssertSqlSafe, Connection as _};
-use uuid::Uuid;
 
 use crate::arguments::{Arguments, Participants};
 use crate::database::METER;
 use crate::effects::{self, EffectTable};
-use crate::orders::Effect;
+use crate::orders::{Order, expected_effects};
+
+/// The name of the orchestrator's database.
+const ORCHESTRATOR: &str = "order_saga_orchestrator";
 
 /// The databases of a run, made anew.
 pub(crate) struct Place {
@@ -38,7 +38,7 @@ impl Place {
                 Self { orchestrator: url.clone(), participants, effects }
             }
             Participants::Kafka => Self {
-                orchestrator: create_database(url, "order_saga_orchestrator").await?,
+                orchestrator: create_database(url, ORCHESTRATOR).await?,
                 participants: [
                     create_database(url, "order_saga_inventory").await?,
                     create_database(url, "order_saga_payments").await?,
@@ -55,6 +55,11 @@ impl Place {
         Ok(place)
     }
 
+    /// Returns the URL of the orchestrator's database, which somebody else has made.
+    pub(crate) fn orchestrator(arguments: &Arguments) -> anyhow::Result<String> {
+        in_database(&arguments.database_url, ORCHESTRATOR)
+    }
+
     /// Returns the URLs of all databases, each once.
     pub(crate) fn databases(&self) -> Vec<String> {
         let mut urls = self.participants.to_vec();
@@ -64,15 +69,13 @@ impl Place {
         urls
     }
 
-    /// Makes sure that exactly the expected effects are there.
-    pub(crate) async fn verify(
-        &self,
-        mut expected: HashSet<Effect>,
-        orders: &HashSet<Uuid>,
-    ) -> anyhow::Result<()> {
+    /// Makes sure that exactly the effects of these orders are there.
+    pub(crate) async fn verify(&self, orders: &[Order]) -> anyhow::Result<()> {
+        let mut expected = expected_effects(orders);
+        let orders = orders.iter().map(|order| order.id).collect();
         for url in self.with_effects() {
             let mut admin = METER.connect(&url).await?;
-            self.effects.tick_off(&mut admin, &mut expected, orders).await?;
+            self.effects.tick_off(&mut admin, &mut expected, &orders).await?;
         }
         effects::none_missing(&expected)
     }

@@ -10,7 +10,7 @@ use crate::closed_loop::{self, Latencies, Shop};
 use crate::drive::Driver;
 use crate::figures::Figures;
 use crate::meter::{Meter, Usage, own_cpu};
-use crate::orders::{Order, expected_effects};
+use crate::orders::Order;
 use crate::place::Place;
 use crate::{engine, floor};
 
@@ -62,8 +62,8 @@ pub(crate) async fn run(
         }
     };
     let n = arguments.n + warm_up(arguments);
-    let orders = (0..n).map(|number| Order::new(number, arguments.variant).id).collect();
-    place.verify(expected_effects(n, arguments.variant), &orders).await?;
+    let orders: Vec<_> = (0..n).map(|number| Order::new(number, arguments.variant)).collect();
+    place.verify(&orders).await?;
     Ok(Figures::new(name, arguments, &measured))
 }
 

@@ -127,6 +127,7 @@ create table {schema}.dead_letter (
 --
 -- Plans are made once per connection and kept, and they are made to look rows up one by one in an
 -- index. A plan that is chosen while a table is small reads all of it, and stays when the table has grown.
+-- What is switched off counts as very dear, so nothing may be compiled for its price.
 -- Rows are locked in the order of the arrays, which the store sorts: so two calls never wait for each
 -- other in a circle.
 
@@ -146,7 +147,7 @@ create function {schema}.commit_tick(
     outbox_ids uuid[], outbox_owners text[], outbox_lanes int[], outbox_bodies bytea[],
     sent_ids uuid[]
 ) returns void language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -201,7 +202,7 @@ create function {schema}.record_handled(
     outbox_ids uuid[], outbox_owners text[], outbox_lanes int[], outbox_bodies bytea[],
     sent_ids uuid[]
 ) returns void language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
@@ -210,7 +211,7 @@ begin
         select u.command, u.reply from unnest(commands, replies) as u (command, reply);
         -- A statement of its own, after the insert: if a record made way for ours while we were at
         -- work, this sees that it was to be purged.
-        if exists (select from {schema}.inbox_purged p where p.below > any (commands)) then
+        if exists (select from {schema}.inbox_purged p where p.one and p.below > any (commands)) then
             raise exception 'another writer may have been first' using errcode = 'SG001';
         end if;
     end if;
@@ -250,7 +251,7 @@ returns table (
     id uuid, version bigint, name text, definition_version int, fingerprint bigint, key text,
     home int, status smallint, wake_at timestamptz, state bytea
 ) language plpgsql stable
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
@@ -263,7 +264,7 @@ $$;
 
 create function {schema}.find(names text[], keys text[])
 returns table (name text, key text, saga_id uuid) language plpgsql stable
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
@@ -276,7 +277,8 @@ $$;
 
 create function {schema}.due(until timestamptz, most int)
 returns table (id uuid, home int, wake_at timestamptz) language plpgsql stable
-set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
     return query
@@ -291,7 +293,7 @@ $$;
 
 create function {schema}.history(saga uuid)
 returns table (version bigint, entries bytea) language plpgsql stable
-set enable_seqscan = off set plan_cache_mode = force_generic_plan
+set jit = off set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 begin
     return query
@@ -303,7 +305,8 @@ $$;
 -- Reads lane after lane, so that what is beyond the limit is never read.
 create function {schema}.unsent(owners text[], lanes int[], most int)
 returns table (id uuid, owner text, lane int, body bytea) language plpgsql stable
-set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     free bigint := most;
@@ -322,7 +325,7 @@ end
 $$;
 
 create function {schema}.forget_sent(ids uuid[]) returns void language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
@@ -332,7 +335,7 @@ $$;
 
 create function {schema}.recorded(commands uuid[])
 returns table (command_id uuid, reply bytea) language plpgsql stable
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
@@ -341,7 +344,7 @@ begin
     from unnest(commands) as u (id) join {schema}.inbox i on i.command_id = u.id
     -- In the same statement, so that it cannot be newer or older than the records.
     union all
-    select p.below, null from {schema}.inbox_purged p;
+    select p.below, null from {schema}.inbox_purged p where p.one;
 end
 $$;
 
@@ -355,7 +358,7 @@ $$;
 -- Deletes the sagas that ended before a time, among the first `most` that come after another.
 create function {schema}.purge_sagas(ended_before timestamptz, beyond uuid, most int)
 returns table (sagas bigint, last uuid) language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -393,7 +396,7 @@ $$;
 
 -- Deletes up to `most` of the records that may be missing.
 create function {schema}.purge_inbox(most int) returns bigint language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -402,7 +405,7 @@ declare
 begin
     page := array(
         select i.command_id from {schema}.inbox i
-        where i.command_id < (select p.below from {schema}.inbox_purged p)
+        where i.command_id < (select p.below from {schema}.inbox_purged p where p.one)
         order by i.command_id limit most);
     delete from {schema}.inbox i using unnest(page) as u (id) where i.command_id = u.id;
     get diagnostics deleted = row_count;

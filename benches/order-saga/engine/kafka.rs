@@ -24,44 +24,27 @@ const PREFIX: &str = "order-saga-";
 
 /// An engine, and the services that it sends commands to.
 pub(crate) struct Kafka {
-    engine: Engine,
-    participants: Vec<RunningParticipant>,
+    orchestrator: Orchestrator,
+    services: Services,
     beside: Beside,
     began: Instant,
 }
 
 impl Kafka {
     pub(crate) async fn start(arguments: &Arguments, place: &Place) -> anyhow::Result<Self> {
-        let brokers = arguments.brokers()?;
-        topics::remove(brokers, PREFIX).await?;
-        let transport = || KafkaTransport::new(KafkaConfig::new(brokers));
-        let mut running = Vec::new();
-        let participants = participants(arguments.handlers, &place.effects)?;
-        for (participant, url) in participants.into_iter().zip(&place.participants) {
-            running.push(participant.start(store(url).await?, transport()?));
-        }
+        let services = Services::start(arguments, place).await?;
         let store = store(&place.orchestrator).await?;
-        let engine = || -> anyhow::Result<Engine> {
-            let builder = Engine::builder(ORCHESTRATOR, store.clone());
-            let builder = builder.saga(place_order()?).saga(nap()?);
-            Ok(builder.transport(transport()?).start()?)
-        };
-        before::fill(arguments, place, &store, engine).await?;
+        before::fill(arguments, place, &store, || engine(arguments, &store)).await?;
         let beside = Beside::start(arguments, place, &store).await?;
         let began = Instant::now();
-        Ok(Self { engine: engine()?, participants: running, beside, began })
+        let orchestrator = Orchestrator { engine: engine(arguments, &store)? };
+        Ok(Self { orchestrator, services, beside, began })
     }
-}
-
-async fn store(url: &str) -> anyhow::Result<PostgresStore> {
-    let store = PostgresStore::connect(&named(url, BACKENDS)).await?;
-    store.migrate().await.context("the library's tables cannot be made")?;
-    Ok(store)
 }
 
 impl Shop for Kafka {
     async fn carry_through(&self, order: Order) -> anyhow::Result<bool> {
-        carry_through(&self.engine, order).await
+        self.orchestrator.carry_through(order).await
     }
 
     fn began(&self) -> Option<Instant> {
@@ -69,10 +52,67 @@ impl Shop for Kafka {
     }
 
     async fn shutdown(self) -> anyhow::Result<()> {
-        self.engine.shutdown().await?;
-        for participant in self.participants {
-            participant.shutdown().await?;
-        }
+        self.orchestrator.shutdown().await?;
+        self.services.shutdown().await?;
         self.beside.shutdown().await
     }
+}
+
+/// The services that carry commands out, on topics that are made anew.
+pub(crate) struct Services(Vec<RunningParticipant>);
+
+impl Services {
+    pub(crate) async fn start(arguments: &Arguments, place: &Place) -> anyhow::Result<Self> {
+        topics::remove(arguments.brokers()?, PREFIX).await?;
+        let mut running = Vec::new();
+        let participants = participants(arguments.handlers, &place.effects)?;
+        for (participant, url) in participants.into_iter().zip(&place.participants) {
+            running.push(participant.start(store(url).await?, transport(arguments)?));
+        }
+        Ok(Self(running))
+    }
+
+    pub(crate) async fn shutdown(self) -> anyhow::Result<()> {
+        for participant in self.0 {
+            participant.shutdown().await?;
+        }
+        Ok(())
+    }
+}
+
+/// An engine whose services run elsewhere.
+pub(crate) struct Orchestrator {
+    pub(crate) engine: Engine,
+}
+
+impl Orchestrator {
+    pub(crate) async fn start(arguments: &Arguments, url: &str) -> anyhow::Result<Self> {
+        Ok(Self { engine: engine(arguments, &store(url).await?)? })
+    }
+}
+
+impl Shop for Orchestrator {
+    async fn carry_through(&self, order: Order) -> anyhow::Result<bool> {
+        carry_through(&self.engine, order).await
+    }
+
+    async fn shutdown(self) -> anyhow::Result<()> {
+        Ok(self.engine.shutdown().await?)
+    }
+}
+
+fn engine(arguments: &Arguments, store: &PostgresStore) -> anyhow::Result<Engine> {
+    let builder = Engine::builder(ORCHESTRATOR, store.clone());
+    let builder = builder.saga(place_order()?).saga(nap()?);
+    Ok(builder.transport(transport(arguments)?).start()?)
+}
+
+fn transport(arguments: &Arguments) -> anyhow::Result<KafkaTransport> {
+    Ok(KafkaTransport::new(KafkaConfig::new(arguments.brokers()?))?)
+}
+
+async fn store(url: &str) -> anyhow::Result<PostgresStore> {
+    let store = PostgresStore::connect(&named(url, BACKENDS)).await?;
+    store.migrate().await.context("the library's tables cannot be made")?;
+    Ok(store)
 }

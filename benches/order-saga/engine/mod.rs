@@ -9,7 +9,7 @@ use saga_core::{Engine, IdempotencyKey, Status};
 use crate::orders::Order;
 use crate::saga::OrderData;
 
-pub(crate) use kafka::Kafka;
+pub(crate) use kafka::{Kafka, Orchestrator, Services};
 pub(crate) use local::Local;
 
 /// Starts a saga and waits for its end.

@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
 
+use super::counters::Counting;
 use super::registry::{Registry, StartOn};
 use super::worker::{Parts, Worker};
 use super::{Engine, Shared};
@@ -143,6 +144,7 @@ impl<S: SagaStore> EngineBuilder<S> {
         let stop = CancellationToken::new();
         let store: Arc<dyn DynSagaStore> = Arc::new(self.store);
         let registry = Arc::new(self.registry);
+        let counting = Arc::new(Counting::default());
         let worker = Worker::new(Parts {
             name: self.name.clone(),
             registry: Arc::clone(&registry),
@@ -153,10 +155,12 @@ impl<S: SagaStore> EngineBuilder<S> {
             stop: stop.clone(),
             tick_max: self.tick_max,
             cache_max: self.cache_max,
+            counting: Arc::clone(&counting),
         });
         let task = tokio::spawn(worker.run().instrument(info_span!("engine", name = %self.name)));
         let task = Mutex::new(Some(task));
-        let shared = Shared { name: self.name, registry, store, requests: sender, stop, task };
+        let (name, requests) = (self.name, sender);
+        let shared = Shared { name, registry, store, requests, stop, counting, task };
         Ok(Engine { shared: Arc::new(shared) })
     }
 

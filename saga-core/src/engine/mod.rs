@@ -13,6 +13,7 @@
 
 mod builder;
 mod cache;
+mod counters;
 mod first_step;
 mod local;
 mod outgoing;
@@ -43,10 +44,12 @@ use crate::store::erased::DynSagaStore;
 use crate::{
     CorrelationId, Error, IdempotencyKey, ParticipantName, SagaData, SagaId, SagaName, StoreError,
 };
+use counters::Counting;
 use registry::Registry;
 use request::{Accepted, Happening, Input, Request, Requester, Start};
 
 pub use builder::EngineBuilder;
+pub use counters::Counters;
 pub use view::SagaView;
 
 /// Runs sagas. Clones share one engine; it works until it is shut down or the last clone is dropped.
@@ -100,6 +103,7 @@ struct Shared {
     store: Arc<dyn DynSagaStore>,
     requests: mpsc::Sender<Request>,
     stop: CancellationToken,
+    counting: Arc<Counting>,
     task: Mutex<Option<JoinHandle<Result<(), Error>>>>,
 }
 
@@ -266,6 +270,12 @@ impl Engine {
         let stopped = running.await.unwrap_or(Err(Error::Stopped));
         *task = None;
         stopped
+    }
+
+    /// Returns what this engine has done since it started.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.counting.read()
     }
 
     /// Returns the engine's name.

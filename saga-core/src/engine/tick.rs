@@ -176,12 +176,15 @@ impl Worker {
         if let Some(outlet) = &mut self.outlet {
             tick.sent = outlet.take_acknowledged();
         }
-        let sent = tick.sent.clone();
+        if transaction.is_none() && tick.is_empty() {
+            return Ok(());
+        }
+        let (sent, sagas) = (tick.sent.clone(), tick.commits.len());
         let committed = match transaction {
             Some(transaction) => transaction.commit(tick).await,
-            None if tick.is_empty() => Ok(()),
             None => self.store.commit(tick).await,
         };
+        self.counting.count(sagas, &committed);
         if committed.is_err()
             && let Some(outlet) = &mut self.outlet
         {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::cache::Cache;
+use super::counters::Counting;
 use super::registry::Registry;
 use super::request::{Batch, Happening, Input, Request, Requester, Start};
 use super::routing::Routing;
@@ -40,6 +41,7 @@ pub(super) struct Worker {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) stop: CancellationToken,
     pub(super) tick_max: usize,
+    pub(super) counting: Arc<Counting>,
 
     transport: Option<Arc<dyn DynTransport>>,
     subscriber: Option<Box<dyn DynSubscriber>>,
@@ -84,6 +86,7 @@ pub(super) struct Parts {
     pub(super) stop: CancellationToken,
     pub(super) tick_max: usize,
     pub(super) cache_max: usize,
+    pub(super) counting: Arc<Counting>,
 }
 
 impl Worker {
@@ -102,6 +105,7 @@ impl Worker {
             requests,
             stop,
             tick_max: parts.tick_max,
+            counting: parts.counting,
             transport,
             subscriber: None,
             connecting,
