@@ -56,6 +56,7 @@ struct Together {
     /// From the death of an engine to the end of the sagas that it had under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     handed_over_s: Option<f64>,
+    shares: Vec<Share>,
 }
 
 /// Runs the services, lets the engines carry the orders through, and verifies the effects.
@@ -95,7 +96,7 @@ pub(crate) async fn scale_out(arguments: &Arguments, engines: u64) -> anyhow::Re
     }
     services.shutdown().await?;
     place.verify(&accepted(arguments, engines, &mut tables).await?).await?;
-    let together = Together::new(arguments, &shares, elapsed, handed_over);
+    let together = Together::new(arguments, shares, elapsed, handed_over);
     println!("{}", serde_json::to_string(&together)?);
     Ok(())
 }
@@ -131,7 +132,7 @@ pub(crate) async fn work_share(arguments: &Arguments, number: u64) -> anyhow::Re
 impl Together {
     fn new(
         arguments: &Arguments,
-        shares: &[Share],
+        shares: Vec<Share>,
         elapsed: Duration,
         handed_over: Option<Duration>,
     ) -> Self {
@@ -149,6 +150,7 @@ impl Together {
             conflicts,
             conflict_share: as_f64(conflicts) / as_f64(ticks.max(1)),
             handed_over_s: handed_over.map(|it| it.as_secs_f64()),
+            shares,
         }
     }
 }

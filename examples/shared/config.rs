@@ -2,7 +2,6 @@
 
 use std::env;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use saga_core::ParticipantName;
@@ -97,9 +96,7 @@ impl Backends {
     ///
     /// What is wrong with `KAFKA_BROKERS`.
     pub fn transport(&self) -> anyhow::Result<KafkaTransport> {
-        // A copy that dies is missed as soon as brokers allow.
-        let config = KafkaConfig::new(&self.brokers).session_timeout(Duration::from_secs(6));
-        let transport = KafkaTransport::new(config);
+        let transport = KafkaTransport::new(KafkaConfig::new(&self.brokers));
         transport.context("KAFKA_BROKERS cannot be used; correct it")
     }
 

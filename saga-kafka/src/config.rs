@@ -66,7 +66,7 @@ impl KafkaConfig {
             brokers: brokers.into(),
             partitions: 8,
             replication: None,
-            session_timeout: Duration::from_secs(10),
+            session_timeout: Duration::from_secs(6),
             settings: BTreeMap::new(),
         }
     }
@@ -87,9 +87,9 @@ impl KafkaConfig {
         Self { replication: Some(replication), ..self }
     }
 
-    /// Sets how long a member may be silent before its partitions go to others; 10 s by default.
+    /// Sets how long a member may be silent before its partitions go to others; 6 s by default.
     ///
-    /// Brokers take 6 s to 30 min unless they are configured otherwise. A slow handler is not
+    /// A member that dies is missed after that, and its sagas go on elsewhere. Brokers take 6 s to 30 min unless they are configured otherwise. A slow handler is not
     /// silent: a thread of its own speaks for the member.
     pub fn session_timeout(self, session_timeout: Duration) -> Self {
         Self { session_timeout, ..self }

@@ -28,7 +28,6 @@ fn mock() -> (Cluster, KafkaConfig) {
     let cluster = MockCluster::new(1).expect("a mock broker can be started");
     cluster.create_topic(TOPIC.as_str(), 4, 1).expect("the mock broker makes topics");
     let config = KafkaConfig::new(cluster.bootstrap_servers())
-        .session_timeout(Duration::from_secs(6))
         // The mock broker does not check sequence numbers, as a real one does: what is in flight
         // behind a refused batch would be appended.
         .setting("max.in.flight.requests.per.connection", "1");

@@ -128,3 +128,16 @@ async fn plans_of_small_tables_do_not_scan_large_ones() {
         assert!(Instant::now() < deadline, "{found} index scans after 20 s");
     }
 }
+
+/// A scan that is switched off counts as so dear that the server would compile the plan, each time.
+#[tokio::test]
+async fn no_plan_is_compiled_for_its_price() {
+    let fresh = fresh().await;
+    let (pool, _) = one_connection(&fresh).await;
+    let functions = "select count(*), count(*) filter (where proconfig @> '{jit=off}') from pg_proc \
+                     where pronamespace = '{schema}'::regnamespace and proconfig is not null";
+    let (tuned, not_compiled): (i64, i64) =
+        sqlx::query_as(fresh.sql(functions)).fetch_one(&pool).await.expect("functions");
+    assert!(tuned > 0, "the functions that tune their plans must be there");
+    assert_eq!(not_compiled, tuned, "some functions have plans that may be compiled");
+}
