@@ -1,6 +1,6 @@
 //! Publishes committed outbox rows in order, and again after a failure.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::policy::retry::Backoff;
-use crate::store::{OutboxRow, StoreError};
+use crate::store::{Lane, OutboxRow, StoreError};
 use crate::transport::erased::{DynPublisher, DynTransport};
 use crate::transport::{Receipt, Record, TransportError};
 use crate::{OutboxId, Timestamp, Topic};
@@ -17,11 +17,16 @@ use crate::{OutboxId, Timestamp, Topic};
 /// How long to wait before a failed publisher is replaced.
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
 
-/// Most bytes that may be on their way to the broker before nothing more is taken on.
+/// Most bytes that wait in memory for the broker; what is committed beyond waits in the outbox.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Most rows that are read back at once; what is left is found by the next search for forgotten rows.
-pub(crate) const LEFT_MAX: usize = 10_000;
+/// How many rows are read back at once: the first time, and at least and at most when their size is known.
+const PAGE_FIRST: usize = 64;
+const PAGE_MIN: usize = 16;
+const PAGE_MAX: usize = 4096;
+
+/// Most rows that are on their way while forgotten ones are searched for: they are read as well.
+const SEARCHED_MAX: usize = 1000;
 
 /// How long one that has nothing to commit waits before it deletes what it has sent.
 pub(crate) const TIDY_AFTER: Duration = Duration::from_millis(200);
@@ -33,19 +38,45 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 ///
 /// A row leaves only when the broker has acknowledged it. After a failure the publisher is
 /// replaced and everything that is left is published again, in order: nothing overtakes.
+///
+/// A lane is *behind* while the store may have rows of it that are not here: an earlier owner left
+/// them, or there was no room. Until all of them are read back, what is newly committed for the lane waits in
+/// the store too.
 pub(crate) struct Outlet {
     transport: Arc<dyn DynTransport>,
     publisher: Option<Arc<dyn DynPublisher>>,
     rows: VecDeque<Row>,
     bytes: usize,
     acknowledged: Vec<OutboxId>,
+    /// Numbers of lanes.
+    behind: BTreeSet<u32>,
+    /// How many rows are read back at once.
+    page: usize,
     failures: u32,
     /// When a failed publisher may be replaced: a point in time, so that a dropped wait goes on.
     retry_at: Option<Instant>,
 }
 
+/// An outbox row that was committed, with what is in it.
+pub(crate) struct Committed {
+    id: OutboxId,
+    lane: u32,
+    records: Vec<Record>,
+}
+
+impl Committed {
+    /// Makes an outbox row of a lane, and keeps what is in it at hand.
+    pub(crate) fn new(lane: Lane, records: &[Record]) -> (OutboxRow, Self) {
+        let number = lane.number();
+        let row = OutboxRow::new(lane, records);
+        let committed = Self { id: row.id, lane: number, records: records.to_vec() };
+        (row, committed)
+    }
+}
+
 struct Row {
     id: OutboxId,
+    lane: u32,
     records: Vec<Record>,
     bytes: usize,
     receipt: Option<Receipt>,
@@ -59,24 +90,42 @@ impl Outlet {
             rows: VecDeque::new(),
             bytes: 0,
             acknowledged: Vec::new(),
+            behind: BTreeSet::new(),
+            page: PAGE_FIRST,
             failures: 0,
             retry_at: None,
         }
     }
 
-    /// Puts a committed row in line.
-    pub(crate) fn push(&mut self, id: OutboxId, records: Vec<Record>) {
+    /// Puts a row in line that was just committed, or leaves it in the store if it would overtake or not fit.
+    pub(crate) fn push(&mut self, committed: Committed) {
+        let lane = committed.lane;
+        if self.behind.contains(&lane) {
+            return;
+        }
+        if self.has_room() {
+            self.put(committed);
+        } else {
+            warn!(lane, "the broker takes too little; messages wait in the outbox");
+            self.behind.insert(lane);
+        }
+    }
+
+    fn put(&mut self, committed: Committed) {
+        let Committed { id, lane, records } = committed;
         let bytes = records.iter().map(|record| record.value.len() + 128).sum();
         let receipt = self.publisher.as_ref().map(|publisher| publisher.publish(records.clone()));
         self.bytes += bytes;
-        self.rows.push_back(Row { id, records, bytes, receipt });
+        self.rows.push_back(Row { id, lane, records, bytes, receipt });
     }
 
     /// Puts rows of the outbox in line; one that cannot be read stays where it is.
     pub(crate) fn push_rows(&mut self, rows: Vec<OutboxRow>) {
         for row in rows {
             match row.records() {
-                Ok(records) => self.push(row.id, records),
+                Ok(records) => {
+                    self.put(Committed { id: row.id, lane: row.lane.number(), records });
+                }
                 Err(error) => {
                     warn!(row = %row.id, lane = %row.lane, %error, "outbox row cannot be read; it stays in the outbox");
                 }
@@ -89,7 +138,7 @@ impl Outlet {
         self.acknowledged.contains(&id) || self.rows.iter().any(|row| row.id == id)
     }
 
-    /// Returns false while the broker takes nothing and enough waits for it.
+    /// Returns false while the broker takes nothing and enough waits for it in memory.
     pub(crate) const fn has_room(&self) -> bool {
         self.bytes < BYTES_MAX
     }
@@ -109,25 +158,63 @@ impl Outlet {
         !self.acknowledged.is_empty()
     }
 
-    /// Puts rows that an earlier owner of their lane left in line, unless they are there already.
-    pub(crate) fn republish(&mut self, mut rows: Vec<OutboxRow>) {
-        rows.retain(|row| !self.holds(row.id));
-        if !rows.is_empty() {
-            info!(rows = rows.len(), "publishing what was left in the outbox");
-        }
-        self.push_rows(rows);
+    /// Notes that the store may have rows of these lanes that are not here.
+    pub(crate) fn fall_behind(&mut self, lanes: impl IntoIterator<Item = u32>) {
+        self.behind.extend(lanes);
     }
 
-    /// Puts those rows in line that an earlier owner of their lane committed after we had looked, then died.
-    pub(crate) fn republish_forgotten(
-        &mut self,
-        unsent: Result<Vec<OutboxRow>, StoreError>,
-        now: Timestamp,
-    ) {
+    /// Forgets about lanes that somebody else publishes now.
+    pub(crate) fn leave(&mut self, lanes: impl IntoIterator<Item = u32>) {
+        for lane in lanes {
+            self.behind.remove(&lane);
+        }
+    }
+
+    /// Returns the lanes that can be read back, and how many rows: none while rows of them are on their way.
+    ///
+    /// What is acknowledged is to be deleted first, so that it is not read again.
+    pub(crate) fn to_read_back(&self) -> Option<(Vec<u32>, usize)> {
+        if self.behind.is_empty() || self.rows.iter().any(|row| self.behind.contains(&row.lane)) {
+            return None;
+        }
+        Some((self.behind.iter().copied().collect(), self.page))
+    }
+
+    /// Puts rows in line that were read back. Fewer than were asked for are all that there were.
+    pub(crate) fn read_back(&mut self, lanes: &[u32], limit: usize, mut rows: Vec<OutboxRow>) {
+        let is_last = rows.len() < limit;
+        rows.retain(|row| !self.holds(row.id));
+        let (count, bytes) = (rows.len(), rows.iter().map(|row| row.body.len()).sum::<usize>());
+        if count > 0 {
+            self.page = (BYTES_MAX / 2 * count / bytes.max(1)).clamp(PAGE_MIN, PAGE_MAX);
+        }
+        let before = self.rows.len();
+        self.push_rows(rows);
+        let pushed = self.rows.len() - before;
+        if pushed > 0 {
+            info!(rows = pushed, "publishing what waits in the outbox");
+        }
+        // A page of rows that cannot be read is as far as it goes; one of rows that are still to
+        // be deleted is asked for again when they are.
+        if is_last || (count > 0 && pushed == 0) {
+            self.leave(lanes.iter().copied());
+        }
+    }
+
+    /// Returns how many rows to read in search of forgotten ones; nothing if now is no time for it.
+    pub(crate) fn search_limit(&self) -> Option<usize> {
+        let may_search = self.behind.is_empty() && self.len() < SEARCHED_MAX;
+        may_search.then(|| self.len() + PAGE_FIRST)
+    }
+
+    /// Notes the lanes of rows that an earlier owner committed after we had looked, and then died.
+    pub(crate) fn searched(&mut self, unsent: Result<Vec<OutboxRow>, StoreError>, now: Timestamp) {
         match unsent {
-            Ok(mut rows) => {
-                rows.retain(|row| row.is_forgotten(now));
-                self.republish(rows);
+            Ok(rows) => {
+                let forgotten = |row: &&OutboxRow| row.is_forgotten(now) && !self.holds(row.id);
+                let lanes: Vec<_> =
+                    rows.iter().filter(forgotten).map(|row| row.lane.number()).collect();
+                self.fall_behind(lanes);
             }
             Err(error) => warn!(%error, "the outbox cannot be read; trying again"),
         }
@@ -224,5 +311,35 @@ impl Outlet {
             self.publisher = Some(publisher);
         }
         Ok(self.publisher.as_ref().expect("it was just made"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ParticipantName;
+    use crate::transport::MemoryTransport;
+    use crate::transport::erased::Erased;
+
+    const LANE: u32 = 3;
+
+    fn row() -> OutboxRow {
+        OutboxRow::new(Lane::new(ParticipantName::new("shop"), LANE), &[])
+    }
+
+    #[test]
+    fn rows_that_are_still_to_be_deleted_do_not_hide_those_that_wait_behind_them() {
+        let mut outlet = Outlet::new(Arc::new(Erased(MemoryTransport::new())));
+        let sent = [row(), row()];
+        outlet.put_back_acknowledged(sent.iter().map(|it| it.id).collect());
+        outlet.fall_behind([LANE]);
+        outlet.read_back(&[LANE], sent.len(), sent.to_vec());
+        assert!(
+            outlet.to_read_back().is_some(),
+            "a full page tells nothing about what comes after it"
+        );
+        outlet.read_back(&[LANE], 16, vec![row()]);
+        assert_eq!(outlet.rows.len(), 1, "what was read last goes out");
+        assert!(outlet.behind.is_empty(), "a page that is not full is the last");
     }
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::starts::Starting;
 use super::worker::Worker;
 use super::works::Works;
+use crate::Error;
 use crate::outage::Outage;
+use crate::outlet::Committed;
 use crate::store::{DeadLetter, Lane, OutboxRow, Tick};
 use crate::transport::Record;
-use crate::{Error, OutboxId};
 
 /// Records by the lane that they leave through.
 type Outgoing = BTreeMap<u32, Vec<Record>>;
@@ -21,7 +22,7 @@ impl Worker {
         starting: &[Starting],
         facts: Vec<Record>,
         tick: &mut Tick,
-    ) -> Vec<(OutboxId, Vec<Record>)> {
+    ) -> Vec<Committed> {
         let now = self.now();
         let mut outgoing = Outgoing::new();
         for work in works.all.iter().chain(starting.iter().map(|it| &it.work)) {
@@ -45,19 +46,19 @@ impl Worker {
     }
 
     /// Adds one outbox row per lane to a tick; returns their records for the outlet.
-    fn rows(&self, outgoing: &Outgoing, tick: &mut Tick) -> Vec<(OutboxId, Vec<Record>)> {
+    fn rows(&self, outgoing: &Outgoing, tick: &mut Tick) -> Vec<Committed> {
         let mut rows = Vec::with_capacity(outgoing.len());
         for (&lane, records) in outgoing {
-            let row = OutboxRow::new(Lane::new(self.name.clone(), lane), records);
-            rows.push((row.id, records.clone()));
+            let (row, committed) = Committed::new(Lane::new(self.name.clone(), lane), records);
+            rows.push(committed);
             tick.outbox.push(row);
         }
         rows
     }
 
-    pub(super) fn publish(&mut self, rows: Vec<(OutboxId, Vec<Record>)>) {
+    pub(super) fn publish(&mut self, rows: Vec<Committed>) {
         if let Some(outlet) = &mut self.outlet {
-            rows.into_iter().for_each(|(id, records)| outlet.push(id, records));
+            rows.into_iter().for_each(|row| outlet.push(row));
         }
     }
 

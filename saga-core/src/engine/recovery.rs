@@ -7,7 +7,7 @@ use tracing::warn;
 use super::work::Work;
 use super::worker::Worker;
 use crate::outage::Outage;
-use crate::outlet::LEFT_MAX;
+use crate::outlet::Outlet;
 use crate::store::Lane;
 use crate::{Error, SagaId};
 
@@ -57,28 +57,36 @@ impl Worker {
         self.timers.set(work.saga, work.next_due().filter(|due| *due <= soon));
     }
 
-    /// Publishes what was committed for the partitions in question and may not have been published.
-    pub(super) async fn recover_lanes(&mut self) -> Result<(), Error> {
-        if self.to_recover.is_empty() {
-            return Ok(());
-        }
-        let numbers = std::mem::take(&mut self.to_recover);
+    /// Publishes what waits in the outbox for the partitions in question, a page at a time.
+    pub(super) async fn read_back(&mut self) -> Result<(), Error> {
+        let to_read_back = self.outlet.as_ref().and_then(Outlet::to_read_back);
+        let Some((numbers, limit)) = to_read_back else { return Ok(()) };
+        self.tidy().await;
         let lanes = self.lanes(&numbers);
-        let unsent = || self.store.unsent(&lanes, LEFT_MAX);
+        let unsent = || self.store.unsent(&lanes, limit);
         let rows = Outage::outlasted(&self.stop, unsent).await?;
         if let Some(outlet) = &mut self.outlet {
-            outlet.republish(rows);
+            outlet.read_back(&numbers, limit, rows);
         }
         Ok(())
     }
 
-    /// Publishes rows of our partitions that another engine committed and then died: it may have
+    /// Notes that rows may have been committed for these partitions that are not on their way.
+    pub(super) fn fall_behind(&mut self, partitions: impl IntoIterator<Item = u32>) {
+        if let Some(outlet) = &mut self.outlet {
+            outlet.fall_behind(partitions);
+        }
+    }
+
+    /// Looks for rows of our partitions that another engine committed and then died: it may have
     /// done so after we looked.
     async fn find_forgotten_rows(&mut self) {
         let owned: Vec<_> = self.routing.owned().iter().copied().collect();
         let (lanes, now) = (self.lanes(&owned), self.now());
         let Some(outlet) = &mut self.outlet else { return };
-        outlet.republish_forgotten(self.store.unsent(&lanes, LEFT_MAX).await, now);
+        if let Some(limit) = outlet.search_limit() {
+            outlet.searched(self.store.unsent(&lanes, limit).await, now);
+        }
     }
 
     fn lanes(&self, numbers: &[u32]) -> Vec<Lane> {

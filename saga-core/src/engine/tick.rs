@@ -118,9 +118,10 @@ impl Worker {
 
     /// Finds out what was written: the commit that seemed to fail may have been made, and its messages are in the outbox then.
     async fn catch_up(&mut self, round: &mut Round) -> Result<(), Error> {
-        self.to_recover.extend(self.routing.owned());
-        self.to_recover.extend(round.starting.iter().map(|it| it.work.home));
-        self.recover_lanes().await?;
+        let owned: Vec<_> = self.routing.owned().iter().copied().collect();
+        self.fall_behind(owned);
+        self.fall_behind(round.starting.iter().map(|it| it.work.home));
+        self.read_back().await?;
         self.settle_started(&mut round.starting).await
     }
 

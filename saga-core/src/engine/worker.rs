@@ -64,8 +64,6 @@ pub(super) struct Worker {
     pub(super) next_scan: Timestamp,
     /// Facts whose sagas cannot start, to be set aside before they are acknowledged.
     pub(super) unstartable: Vec<(DeadLetter, Record)>,
-    /// Partitions whose outbox is to be looked through before anything else is done for them.
-    pub(super) to_recover: Vec<u32>,
 }
 
 /// What is known once the transport has answered.
@@ -119,7 +117,6 @@ impl Worker {
             next_look: Instant::now(),
             clock_offset_us: 0,
             unstartable: Vec::new(),
-            to_recover: Vec::new(),
         }
     }
 
@@ -152,10 +149,10 @@ impl Worker {
             self.scan().await?;
         }
         // After a commit with an unknown end, before anything is waited for.
-        self.recover_lanes().await?;
+        self.read_back().await?;
         let batch = self.gather().await?;
         // Of partitions that were just assigned, before anything is done for them.
-        self.recover_lanes().await?;
+        self.read_back().await?;
         let watched = std::mem::take(&mut self.to_look_after);
         self.look_after(&watched).await;
         if !batch.is_empty() || !self.local.is_empty() {
@@ -192,7 +189,7 @@ impl Worker {
         let has_sent = self.outlet.as_ref().is_some_and(Outlet::has_acknowledged);
         tokio::select! {
             () = self.stop.cancelled() => {}
-            request = self.requests.recv(), if has_room => match request {
+            request = self.requests.recv() => match request {
                 Some(request) => self.requested(request, batch),
                 // Every handle is gone, so the stop is on its way.
                 None => self.stop.cancelled().await,
@@ -212,17 +209,14 @@ impl Worker {
         Ok(())
     }
 
-    /// Returns false while the broker takes nothing and enough waits for it: callers wait too then.
+    /// Returns false while the broker takes nothing and enough waits for it: then nothing is taken from it either.
     fn has_room(&self) -> bool {
         self.outlet.as_ref().is_none_or(Outlet::has_room)
     }
 
     fn gather_requests(&mut self, batch: &mut Batch, share: usize) {
         for _ in 0..share {
-            let Some(request) = self.has_room().then(|| self.requests.try_recv().ok()).flatten()
-            else {
-                return;
-            };
+            let Ok(request) = self.requests.try_recv() else { return };
             self.requested(request, batch);
         }
     }
@@ -273,12 +267,16 @@ impl Worker {
                 deliveries.into_iter().for_each(|delivery| self.delivered(delivery, batch));
             }
             Ok(Received::Assigned(partitions)) => {
-                self.to_recover.extend(self.routing.assign(&partitions));
+                let assigned = self.routing.assign(&partitions);
+                self.fall_behind(assigned);
                 // Sagas of these partitions may be overdue.
                 self.next_scan = Timestamp::default();
             }
             Ok(Received::Revoked(partitions)) => {
                 self.routing.revoke(&partitions);
+                if let Some(outlet) = &mut self.outlet {
+                    outlet.leave(partitions.iter().map(|it| it.number));
+                }
                 debug!(?partitions, "partitions handed over");
             }
             Err(error) if error.is_transient() => {
@@ -358,7 +356,7 @@ impl Worker {
     }
 
     /// Deletes what was sent, for a tick to come may be far.
-    async fn tidy(&mut self) {
+    pub(super) async fn tidy(&mut self) {
         if let Some(outlet) = &mut self.outlet
             && outlet.has_acknowledged()
         {

@@ -13,7 +13,7 @@ use super::writing::Written;
 use super::{Inbox, Participant};
 use crate::message::{Envelope, Kind, describe};
 use crate::outage::Outage;
-use crate::outlet::{LEFT_MAX, Outlet, TIDY_AFTER};
+use crate::outlet::{Outlet, TIDY_AFTER};
 use crate::policy::retry::Backoff;
 use crate::store::Lane;
 use crate::transport::erased::{DynSubscriber, DynTransport};
@@ -139,12 +139,12 @@ impl<S: Inbox> Service<S> {
                 }
                 Ok(Received::Assigned(partitions)) => {
                     self.owned.extend(partitions.iter().map(|it| it.number));
-                    let lanes = partitions.iter().map(|it| self.lane(it.number)).collect();
-                    self.recover(lanes).await?;
+                    self.outlet.fall_behind(partitions.iter().map(|it| it.number));
                 }
                 Ok(Received::Revoked(partitions)) => {
                     debug!(?partitions, "partitions handed over");
                     self.owned.retain(|number| partitions.iter().all(|it| it.number != *number));
+                    self.outlet.leave(partitions.iter().map(|it| it.number));
                 }
                 Err(error @ TransportError::OffsetOutOfRange { .. }) => {
                     error!(%error, "this partition stands still until a person decides where it goes on");
@@ -157,7 +157,7 @@ impl<S: Inbox> Service<S> {
             () = stop.cancelled() => {}
         }
         self.outlet.collect();
-        Ok(())
+        self.read_back().await
     }
 
     /// Handles deliveries until their outcome is durable; returns what to acknowledge.
@@ -188,20 +188,24 @@ impl<S: Inbox> Service<S> {
         matches!(self.participant.routes.get(&command.message_type), Some(Route::External(_)))
     }
 
-    /// Publishes what an earlier owner of these lanes committed and may not have published.
-    pub(super) async fn recover(&mut self, lanes: Vec<Lane>) -> Result<(), Error> {
-        let unsent = || self.store.unsent(&lanes, LEFT_MAX);
+    /// Publishes what waits in the outbox for the partitions in question, a page at a time.
+    pub(super) async fn read_back(&mut self) -> Result<(), Error> {
+        let Some((numbers, limit)) = self.outlet.to_read_back() else { return Ok(()) };
+        self.tidy().await;
+        let lanes = self.lanes(&numbers);
+        let unsent = || self.store.unsent(&lanes, limit);
         let rows = Outage::outlasted(&self.stop, unsent).await?;
-        self.outlet.republish(rows);
+        self.outlet.read_back(&numbers, limit, rows);
         Ok(())
     }
 
-    /// Publishes rows of our partitions that an earlier owner committed after we had looked.
+    /// Looks for rows of our partitions that an earlier owner committed after we had looked.
     async fn sweep(&mut self) {
         self.next_sweep = Instant::now() + SWEEP_EVERY;
-        let lanes: Vec<_> = self.owned.iter().map(|&number| self.lane(number)).collect();
-        let unsent = self.store.unsent(&lanes, LEFT_MAX).await;
-        self.outlet.republish_forgotten(unsent, SystemClock::new().now());
+        if let Some(limit) = self.outlet.search_limit() {
+            let unsent = self.store.unsent(&self.lanes(&self.owned), limit).await;
+            self.outlet.searched(unsent, SystemClock::new().now());
+        }
     }
 
     /// Deletes what was sent, for a batch to come may be far.
@@ -215,6 +219,10 @@ impl<S: Inbox> Service<S> {
 
     pub(super) fn lane(&self, number: u32) -> Lane {
         Lane::new(self.participant.name.clone(), number)
+    }
+
+    fn lanes<'a>(&self, numbers: impl IntoIterator<Item = &'a u32>) -> Vec<Lane> {
+        numbers.into_iter().map(|&number| self.lane(number)).collect()
     }
 }
 

@@ -1,7 +1,5 @@
 //! Commands whose effect is in the participant's own database: one batch a transaction, smaller ones after a failure.
 
-use std::collections::BTreeSet;
-
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -12,7 +10,7 @@ use super::service::{Incoming, QUICK_BACKOFF, QUICK_TRIES, Service};
 use super::writing::Written;
 use crate::Error;
 use crate::outage::Outage;
-use crate::store::{Lane, StoreError};
+use crate::store::StoreError;
 
 /// How often in a row a batch may meet what others record before it is taken apart.
 const CONFLICTS_MAX: u32 = 10;
@@ -98,7 +96,8 @@ impl<S: Inbox> Service<S> {
             Setback::Store(error) if error.is_transient() => {
                 tries.outage.outlast(error).await?;
                 // What seemed to fail may have been written: its messages go before any later ones.
-                self.recover(self.lanes_of(group)).await?;
+                self.outlet.fall_behind(group.iter().map(|incoming| incoming.lane));
+                self.read_back().await?;
                 Ok(None)
             }
             Setback::Store(StoreError::Refused { source, .. }) => {
@@ -151,11 +150,6 @@ impl<S: Inbox> Service<S> {
         let mut written = Written::default();
         self.reply(&mut written, incoming, &recorded);
         self.write(&[], written).await
-    }
-
-    fn lanes_of(&self, group: &[Incoming]) -> Vec<Lane> {
-        let numbers: BTreeSet<_> = group.iter().map(|incoming| incoming.lane).collect();
-        numbers.into_iter().map(|number| self.lane(number)).collect()
     }
 }
 

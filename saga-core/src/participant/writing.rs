@@ -9,10 +9,11 @@ use super::service::{Incoming, Service};
 use super::{Handled, Inbox, InboxRecord};
 use crate::message::{Envelope, Kind, ReplyHeaders};
 use crate::outage::Outage;
+use crate::outlet::Committed;
 use crate::policy::dead_letter;
 use crate::store::{DeadLetter, OutboxRow, StoreError};
 use crate::transport::{Delivery, Record};
-use crate::{Clock as _, Error, OutboxId, SystemClock};
+use crate::{Clock as _, Error, SystemClock};
 
 /// What goes into one transaction beside the effects.
 #[derive(Default)]
@@ -94,18 +95,14 @@ impl<S: Inbox> Service<S> {
             self.outlet.put_back_acknowledged(sent);
             return Err(error);
         }
-        outgoing.into_iter().for_each(|(id, records)| self.outlet.push(id, records));
+        outgoing.into_iter().for_each(|row| self.outlet.push(row));
         Ok(())
     }
 
     /// Makes one outbox row per lane of what is to be published.
-    fn rows(&self, written: &Written) -> (Vec<OutboxRow>, Vec<(OutboxId, Vec<Record>)>) {
+    fn rows(&self, written: &Written) -> (Vec<OutboxRow>, Vec<Committed>) {
         let lanes = written.records.iter().filter(|(_, records)| !records.is_empty());
-        let rows = lanes.map(|(&lane, records)| {
-            let row = OutboxRow::new(self.lane(lane), records);
-            let id = row.id;
-            (row, (id, records.clone()))
-        });
+        let rows = lanes.map(|(&lane, records)| Committed::new(self.lane(lane), records));
         rows.unzip()
     }
 }

@@ -111,24 +111,36 @@ impl Step<Order> for Bulky {
     }
 }
 
-/// On time that moves only when nothing else does: a start that waits, waits for the broker.
-#[tokio::test(start_paused = true)]
-async fn starts_wait_while_the_broker_takes_nothing() {
-    let transport = Silent(MemoryTransport::new(), Arc::default());
+#[tokio::test]
+async fn starts_are_accepted_while_the_broker_takes_nothing_and_wait_in_the_outbox() {
+    const STARTS: usize = 60;
+    let (transport, store) = (Silent(MemoryTransport::new(), Arc::default()), MemoryStore::new());
     let saga = Saga::<Order>::builder().then(Bulky).build().expect("sound");
-    let engine = Engine::builder(SHOP, MemoryStore::new()).saga(saga).transport(transport);
+    let engine = Engine::builder(SHOP, store.clone()).saga(saga).transport(transport.clone());
     let engine = engine.start().expect("the parts fit");
-    let mut accepted = 0;
-    while accepted < 60 {
-        let start = engine.start(key(&format!("o-{accepted}")), order("", ""));
-        match timeout(Duration::from_secs(1), start).await {
-            Ok(start) => start.expect("accepted"),
-            Err(_) => break,
-        };
-        accepted += 1;
+    for number in 0..STARTS {
+        let start = engine.start(key(&format!("o-{number}")), order("", ""));
+        let start = timeout(Duration::from_secs(5), start).await;
+        start.expect("no start waits for the broker").expect("accepted");
     }
-    let megabytes = accepted * COMMAND_BYTES / 1_000_000;
+    assert_eq!(store.outbox_len(), STARTS, "every command must be durable");
+    let taken = || std::mem::take(&mut *transport.1.lock().expect("no test panics here"));
+    let mut published = taken();
+    let megabytes = published.len() * COMMAND_BYTES / 1_000_000;
     assert!((30..40).contains(&megabytes), "{megabytes} MB wait in memory; the limit is 32 MB");
+
+    // The broker is back.
+    let mut count = 0;
+    let drained = async {
+        while store.outbox_len() > 0 {
+            count += published.len();
+            published.drain(..).for_each(|it| it.settle(Ok(())));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            published = taken();
+        }
+    };
+    timeout(Duration::from_secs(5), drained).await.expect("what waits in the outbox goes out");
+    assert_eq!(count, STARTS, "each command must be published once");
 }
 
 #[tokio::test]
