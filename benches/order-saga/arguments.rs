@@ -50,6 +50,10 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "engines")]
     pub(crate) kill: bool,
 
+    /// Accepts all orders while the broker is away, and measures how fast their commands go out after
+    #[arg(long, conflicts_with_all = ["floor", "compare", "drive", "engines"])]
+    pub(crate) backlog: bool,
+
     /// What a process of `--engines` calls itself with: which of them it is
     #[arg(long, requires = "engines", hide = true)]
     pub(crate) engine_number: Option<u64>,

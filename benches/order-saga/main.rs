@@ -2,6 +2,7 @@
 //! cost, so that anyone can compare like with like.
 
 mod arguments;
+mod backlog;
 mod before;
 mod beside;
 mod closed_loop;
@@ -47,6 +48,8 @@ async fn work(arguments: &Arguments) -> anyhow::Result<()> {
         scale_out::work_share(arguments, number).await
     } else if let Some(engines) = arguments.engines {
         scale_out::scale_out(arguments, engines).await
+    } else if arguments.backlog {
+        backlog::backlog(arguments).await
     } else if arguments.compare {
         compare::compare(arguments).await
     } else if arguments.drive {

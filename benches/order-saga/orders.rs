@@ -92,6 +92,7 @@ mod tests {
     fn every_tenth_order_of_variant_b_is_declined() {
         let declined = (0..1000).filter(|&it| Order::new(it, Variant::B).is_declined()).count();
         assert_eq!(declined, 100);
-        assert_eq!(expected_effects(10, Variant::B).len(), 9 * 3 + 4);
+        let orders: Vec<_> = (0..10).map(|number| Order::new(number, Variant::B)).collect();
+        assert_eq!(expected_effects(&orders).len(), 9 * 3 + 4);
     }
 }

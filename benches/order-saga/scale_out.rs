@@ -65,7 +65,7 @@ pub(crate) async fn scale_out(arguments: &Arguments, engines: u64) -> anyhow::Re
         bail!("--engines needs --participants kafka");
     }
     let place = Place::prepare(arguments).await?;
-    let services = Services::start(arguments, &place).await?;
+    let services = Services::start_anew(arguments, &place).await?;
     let mut tables = METER.connect(&place.orchestrator).await?;
     let mut processes = Vec::new();
     // One after the other: the first one makes the tables.

@@ -32,7 +32,7 @@ pub(crate) struct Kafka {
 
 impl Kafka {
     pub(crate) async fn start(arguments: &Arguments, place: &Place) -> anyhow::Result<Self> {
-        let services = Services::start(arguments, place).await?;
+        let services = Services::start_anew(arguments, place).await?;
         let store = store(&place.orchestrator).await?;
         before::fill(arguments, place, &store, || engine(arguments, &store)).await?;
         let beside = Beside::start(arguments, place, &store).await?;
@@ -58,12 +58,17 @@ impl Shop for Kafka {
     }
 }
 
-/// The services that carry commands out, on topics that are made anew.
+/// The services that carry commands out.
 pub(crate) struct Services(Vec<RunningParticipant>);
 
 impl Services {
+    /// Starts the services once the topics of earlier runs are gone.
+    pub(crate) async fn start_anew(arguments: &Arguments, place: &Place) -> anyhow::Result<Self> {
+        remove_topics(arguments).await?;
+        Self::start(arguments, place).await
+    }
+
     pub(crate) async fn start(arguments: &Arguments, place: &Place) -> anyhow::Result<Self> {
-        topics::remove(arguments.brokers()?, PREFIX).await?;
         let mut running = Vec::new();
         let participants = participants(arguments.handlers, &place.effects)?;
         for (participant, url) in participants.into_iter().zip(&place.participants) {
@@ -99,6 +104,11 @@ impl Shop for Orchestrator {
     async fn shutdown(self) -> anyhow::Result<()> {
         Ok(self.engine.shutdown().await?)
     }
+}
+
+/// Removes the topics and groups of earlier runs.
+pub(crate) async fn remove_topics(arguments: &Arguments) -> anyhow::Result<()> {
+    topics::remove(arguments.brokers()?, PREFIX).await
 }
 
 fn engine(arguments: &Arguments, store: &PostgresStore) -> anyhow::Result<Engine> {
