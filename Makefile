@@ -34,11 +34,12 @@ bench: ## The figures of every target, as a table: floor and engine within one r
 	$(with_services); $(CARGO) run --release -p benches --bin targets $(CARGO_FLAGS)
 
 .PHONY: bench-criterion
-bench-criterion: ## The parts one by one, in memory and on PostgreSQL
-	$(with_services); $(CARGO) bench -p benches $(CARGO_FLAGS)
+bench-criterion: ## The parts one by one, in memory, on PostgreSQL and over Kafka; about 4 minutes
+	$(with_services); $(CARGO) bench -p benches $(CARGO_FLAGS) -- --warm-up-time 1 --measurement-time 2
 
 .PHONY: bench-verify
-bench-verify: ## Every mode of order-saga with few orders: is each effect there once?
+bench-verify: ## Each bench once, and every mode of order-saga with few orders: is each effect there once?
+	$(with_services); $(CARGO) test -p benches --benches $(CARGO_FLAGS)
 	$(with_services); for where in local kafka; do for variant in A B C; do \
 	  for how in "--handlers each" "--handlers batch" --floor; do \
 	    echo "order-saga --participants $$where --variant $$variant $$how"; \

@@ -1,12 +1,13 @@
 //! Sagas from start to end: in memory, and on PostgreSQL if `DATABASE_URL` is set.
 
+use benches::{Database, Order, engine, runtime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use saga_core::{Engine, IdempotencyKey, MemoryStore, SagaId};
-use saga_postgres::PostgresStore;
+use saga_postgres::SchemaName;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use benches::{Order, engine};
+const SCHEMA: SchemaName = SchemaName::new("bench_throughput");
 
 /// Runs this many sagas at once, from start to end.
 async fn run(engine: &Engine, sagas: u64) {
@@ -36,21 +37,19 @@ fn measure(c: &mut Criterion, backend: &str, runtime: &Runtime, engine: &Engine)
     group.finish();
 }
 
-fn benches(c: &mut Criterion) {
-    let runtime = Runtime::new().expect("a runtime");
+fn throughput(c: &mut Criterion) {
+    let runtime = runtime();
     let memory = runtime.block_on(async { engine(MemoryStore::new()) }).expect("parts fit");
     measure(c, "memory", &runtime, &memory);
-    let Ok(url) = std::env::var("DATABASE_URL") else {
-        eprintln!("DATABASE_URL is not set; `make bench` measures PostgreSQL too");
-        return;
-    };
+    let Some(database) = Database::find() else { return };
     let postgres = runtime.block_on(async {
-        let store = PostgresStore::connect(&url).await.expect("PostgreSQL answers");
-        store.migrate().await.expect("the schema is up to date");
+        let store = database.fresh(&SCHEMA).await.expect("the database makes a schema");
         engine(store).expect("parts fit")
     });
     measure(c, "postgres", &runtime, &postgres);
+    runtime.block_on(postgres.shutdown()).expect("nothing made it stop");
+    runtime.block_on(database.remove(&SCHEMA)).expect("the schema can be dropped");
 }
 
-criterion_group!(throughput, benches);
-criterion_main!(throughput);
+criterion_group!(benches, throughput);
+criterion_main!(benches);

@@ -3,8 +3,9 @@
 use std::str::FromStr as _;
 
 use anyhow::Context as _;
+pub(crate) use benches::drop_schema;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
+use sqlx::{ConnectOptions as _, PgConnection};
 
 /// A name that the server knows our connections by.
 #[derive(Debug, Clone, Copy)]
@@ -42,11 +43,4 @@ impl Client {
 pub(crate) fn named(url: &str, client: Client) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
     format!("{url}{separator}application_name={}", client.0)
-}
-
-/// Drops a schema with all that is in it.
-pub(crate) async fn drop_schema(connection: &mut PgConnection, schema: &str) -> anyhow::Result<()> {
-    let text = format!("drop schema if exists \"{schema}\" cascade");
-    sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await?;
-    Ok(())
 }

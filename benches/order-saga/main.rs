@@ -20,7 +20,6 @@ mod place;
 mod run;
 mod saga;
 mod scale_out;
-mod topics;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
+use benches::topics;
 use saga_core::{Engine, RunningParticipant};
 use saga_kafka::{KafkaConfig, KafkaTransport};
 use saga_postgres::PostgresStore;
@@ -17,7 +18,6 @@ use crate::handlers::participants;
 use crate::orders::Order;
 use crate::place::Place;
 use crate::saga::{ORCHESTRATOR, nap, place_order};
-use crate::topics;
 
 /// What the names of our topics and groups begin with.
 const PREFIX: &str = "order-saga-";

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use benches::topics;
 use futures_util::FutureExt as _;
 use prost::Message as _;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -33,7 +34,6 @@ use crate::database::{BACKENDS, METER};
 use crate::effects::{EffectTable, SCHEMA};
 use crate::orders::Order;
 use crate::place::Place;
-use crate::topics;
 
 /// What the names of topics and groups begin with.
 const PREFIX: &str = "order-saga-";

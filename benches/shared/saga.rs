@@ -1,4 +1,4 @@
-//! The saga that the benches measure: reserve, authorize, confirm, carried out inside the engine.
+//! The saga that the benches measure: reserve, authorize, confirm; and who carries its commands out.
 
 use saga_core::{
     Cause, Command, Compensate, Context, DefinitionError, Engine, Error, Handle, HandlerResult,
@@ -33,9 +33,10 @@ impl SagaData for Order {
 }
 
 /// Asks for one step of the order.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 pub struct Do {
     /// The order's number.
+    #[prost(uint64, tag = "1")]
     pub order: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Topics and consumer groups of earlier runs, removed before a run.
+//! Topics and consumer groups of a run, removed before it or after it.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,11 @@ use rdkafka::error::RDKafkaErrorCode;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Removes the topics and groups whose names begin with a prefix, and waits until they are gone.
-pub(crate) async fn remove(brokers: &str, prefix: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// What Kafka says; that they are still there after 30 s.
+pub async fn remove(brokers: &str, prefix: &str) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
