@@ -14,7 +14,7 @@ with_services = scripts/services up; eval "$$(scripts/services env)"
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: check
 check: fmt-check lint doc build test ## Everything CI checks, except the e2e run
@@ -37,6 +37,10 @@ bench: ## The figures of every target, as a table: floor and engine within one r
 bench-criterion: ## The parts one by one, in memory, on PostgreSQL and over Kafka; about 4 minutes
 	$(with_services); $(CARGO) bench -p benches $(CARGO_FLAGS) -- --warm-up-time 1 --measurement-time 2
 
+.PHONY: bench-instructions
+bench-instructions: ## Instructions of decide and the codec, here and in another commit: BASE=COMMIT
+	scripts/bench-instructions $(BASE)
+
 .PHONY: bench-verify
 bench-verify: ## Each bench once, and every mode of order-saga with few orders: is each effect there once?
 	$(with_services); $(CARGO) test -p benches --benches $(CARGO_FLAGS)
@@ -53,7 +57,7 @@ fmt-check: ## Is everything formatted?
 
 .PHONY: lint
 lint: ## Clippy; a warning is an error
-	$(CARGO) clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features benches/instructions $(CARGO_FLAGS) -- -D warnings
 
 .PHONY: doc
 doc: ## The API documentation; a warning is an error
