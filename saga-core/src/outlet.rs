@@ -170,14 +170,16 @@ impl Outlet {
         }
     }
 
-    /// Returns the lanes that can be read back, and how many rows: none while rows of them are on their way.
+    /// Returns the lanes that can be read back now, and how many rows: those of which nothing is on its way.
     ///
     /// What is acknowledged is to be deleted first, so that it is not read again.
     pub(crate) fn to_read_back(&self) -> Option<(Vec<u32>, usize)> {
-        if self.behind.is_empty() || self.rows.iter().any(|row| self.behind.contains(&row.lane)) {
+        if self.behind.is_empty() || !self.has_room() {
             return None;
         }
-        Some((self.behind.iter().copied().collect(), self.page))
+        let on_their_way: BTreeSet<_> = self.rows.iter().map(|row| row.lane).collect();
+        let lanes: Vec<_> = self.behind.difference(&on_their_way).copied().collect();
+        (!lanes.is_empty()).then_some((lanes, self.page))
     }
 
     /// Puts rows in line that were read back. Fewer than were asked for are all that there were.
@@ -323,13 +325,21 @@ mod tests {
 
     const LANE: u32 = 3;
 
+    fn row_of(lane: u32) -> OutboxRow {
+        OutboxRow::new(Lane::new(ParticipantName::new("shop"), lane), &[])
+    }
+
     fn row() -> OutboxRow {
-        OutboxRow::new(Lane::new(ParticipantName::new("shop"), LANE), &[])
+        row_of(LANE)
+    }
+
+    fn outlet() -> Outlet {
+        Outlet::new(Arc::new(Erased(MemoryTransport::new())))
     }
 
     #[test]
     fn rows_that_are_still_to_be_deleted_do_not_hide_those_that_wait_behind_them() {
-        let mut outlet = Outlet::new(Arc::new(Erased(MemoryTransport::new())));
+        let mut outlet = outlet();
         let sent = [row(), row()];
         outlet.put_back_acknowledged(sent.iter().map(|it| it.id).collect());
         outlet.fall_behind([LANE]);
@@ -341,5 +351,17 @@ mod tests {
         outlet.read_back(&[LANE], 16, vec![row()]);
         assert_eq!(outlet.rows.len(), 1, "what was read last goes out");
         assert!(outlet.behind.is_empty(), "a page that is not full is the last");
+    }
+
+    #[test]
+    fn a_lane_with_rows_on_their_way_holds_no_other_up() {
+        let mut outlet = outlet();
+        outlet.push_rows(vec![row()]);
+        outlet.fall_behind([LANE, LANE + 1]);
+        let (lanes, _) =
+            outlet.to_read_back().expect("a lane is behind and has nothing on its way");
+        assert_eq!(lanes, [LANE + 1]);
+        outlet.read_back(&lanes, 16, vec![row_of(LANE + 1)]);
+        assert!(outlet.to_read_back().is_none(), "the other one would be overtaken");
     }
 }
