@@ -6,20 +6,24 @@ use saga_core::machine::Verdict;
 
 /// The most that a decision of this kind may make. The target is 3.
 ///
-/// One each for what is sent, its payload, the payload's owner and the history; then one for each text.
+/// One each for what is sent, its payload and the history; then one for each text.
 const fn allocations_max(kind: Kind) -> u64 {
     match kind {
         Kind::Failed => 2,
-        Kind::CancelRequested => 3,
-        Kind::Started | Kind::Succeeded | Kind::RetryDue => 4,
-        Kind::NoReply => 5,
-        Kind::Rejected => 6,
-        Kind::OperatorRetry => 7,
+        Kind::Started
+        | Kind::Succeeded
+        | Kind::NoReply
+        | Kind::RetryDue
+        | Kind::CancelRequested => 3,
+        Kind::Rejected => 5,
+        Kind::OperatorRetry => 6,
     }
 }
 
 #[test]
 fn a_decision_makes_few_allocations() {
+    // The first command makes the room that each later one is written into.
+    let _ = Transition::of(Kind::Started).decide();
     for kind in Kind::ALL {
         let transition = Transition::of(kind);
         let mut decision = None;

@@ -1,5 +1,6 @@
 //! How data becomes bytes and back.
 
+use std::cell::Cell;
 use std::fmt;
 
 use bytes::Bytes;
@@ -66,13 +67,29 @@ pub trait Codec<T>: 'static {
     fn decode(bytes: &[u8]) -> Result<T, CodecError>;
 }
 
+thread_local! {
+    /// Where a thread writes JSON, so that the payload is allocated once, when its size is known.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A thread gives back what one large value took.
+const ROOM_MAX: usize = 64 * 1024;
+
 /// JSON through `serde`: readable in the database, tolerant of added fields.
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
 
 impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
     fn encode(value: &T) -> Result<Payload, CodecError> {
-        serde_json::to_vec(value).map(Payload::from).map_err(CodecError::new)
+        // A value that encodes another one meanwhile finds no room, and makes some.
+        let mut room = ROOM.take();
+        room.clear();
+        let written = serde_json::to_writer(&mut room, value);
+        let encoded = written.map(|()| Payload(Bytes::copy_from_slice(&room)));
+        if room.capacity() <= ROOM_MAX {
+            ROOM.set(room);
+        }
+        encoded.map_err(CodecError::new)
     }
 
     fn decode(bytes: &[u8]) -> Result<T, CodecError> {

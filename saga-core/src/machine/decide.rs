@@ -160,7 +160,7 @@ impl Turn<'_> {
             StepState::CompensationDelayed => self.send_compensation(index, step.attempt + 1),
             _ => {
                 self.note(index, HistoryKind::TimedOut, String::new());
-                self.lapse(index, Lapse::TimedOut, "no reply in time".to_owned());
+                self.lapse(index, Lapse::TimedOut, "no reply in time");
             }
         }
     }
@@ -245,7 +245,7 @@ impl Turn<'_> {
     }
 
     /// An attempt, forward or back, brought no answer: try again or give up.
-    fn lapse(&mut self, index: usize, lapse: Lapse, message: String) {
+    fn lapse(&mut self, index: usize, lapse: Lapse, message: impl Into<String>) {
         let StepProgress { state, attempt, .. } = self.step(index);
         let is_compensation = state == StepState::Compensating;
         if !is_compensation && self.progress.direction == Direction::Backward {
@@ -270,9 +270,9 @@ impl Turn<'_> {
                 self.note(index, HistoryKind::RetryScheduled, String::new());
             }
             (false, _) if is_compensation => {
-                self.fail_compensation(index, "compensation-failed", message);
+                self.fail_compensation(index, "compensation-failed", message.into());
             }
-            (false, _) => self.give_up(index, lapse, message),
+            (false, _) => self.give_up(index, lapse, message.into()),
         }
     }
 
