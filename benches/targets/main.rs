@@ -1,111 +1,140 @@
 //! `targets`: runs `order-saga` for every target and prints the figures reached, as a table.
 //!
-//! Each figure is the median of three runs. A ratio is within one run: floor and engine in turn.
+//! Each figure is the median of three runs. A ratio is within one run, or of two runs that follow
+//! each other.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+mod order_saga;
 
-use anyhow::{Context as _, ensure};
-use serde_json::Value;
-
-/// How often each figure is taken.
-const RUNS: usize = 3;
-
-/// What is measured: the options of `order-saga`.
-type Options = &'static [&'static str];
-
-const BATCH_512: Options = &["--n", "40000", "--compare"];
-const EACH_512: Options = &["--n", "20000", "--handlers", "each", "--compare"];
-const BATCH_64: Options = &["--n", "20000", "--concurrency", "64", "--compare"];
-const ONE: Options = &["--n", "1500", "--concurrency", "1", "--compare"];
-const KAFKA_512: Options = &["--participants", "kafka", "--n", "20000", "--compare"];
-const KAFKA_64: Options =
-    &["--participants", "kafka", "--n", "5000", "--concurrency", "64", "--compare"];
-const KAFKA_ONE: Options =
-    &["--participants", "kafka", "--n", "500", "--concurrency", "1", "--compare"];
-const VARIANT_A: Options = &["--n", "40000"];
-const VARIANT_B: Options = &["--n", "40000", "--variant", "B"];
-const VARIANT_C: Options = &["--n", "40000", "--variant", "C"];
-const FINISHED: Options = &["--n", "40000", "--finished-before", "1000000"];
+use order_saga::{Runs, in_turn, order_saga};
 
 fn main() -> anyhow::Result<()> {
     println!("| figure | target | reached |");
     println!("|---|---|---|");
-    let local = measure(BATCH_512)?;
-    row("local, `batch`, C=512: share of the floor's sagas/s", "≥ 40 %", &share(&local))?;
-    row("the same: sagas/s", "", &number(&local, "/engine/1/sagas_per_s", 0))?;
-    row("the same: p99", "≤ 150 ms", &(number(&local, "/engine/1/p99_ms", 0) + " ms"))?;
-    let cpu = number(&local, "/engine/1/cpu_ms_per_saga", 3);
-    row("the same: CPU per saga, engine and PostgreSQL", "≤ 0.15 ms", &(cpu + " ms"))?;
-    let wal = number(&local, "/engine/1/wal_bytes_per_saga", 0);
-    row("the same: WAL per saga", "≤ 3 000 B", &(wal + " B"))?;
-    let commits = number(&local, "/engine/1/commits_per_saga", 3);
-    row("the same: commits per saga", "≤ 0.1", &commits)?;
-    row(
-        "local, `each`, C=512: share of the floor's sagas/s",
-        "≥ 15 %",
-        &share(&measure(EACH_512)?),
-    )?;
-    row("local, `batch`, C=64: share of the floor's sagas/s", "", &share(&measure(BATCH_64)?))?;
-    let one = measure(ONE)?;
-    row("local, C=1: p50 over one transaction a step", "≤ 2", &times(&one))?;
-    row("the same: commits per saga", "≤ 4", &number(&one, "/engine/1/commits_per_saga", 1))?;
-    let all_succeed = rate(&measure(VARIANT_A)?);
-    let over = |options| Ok::<_, anyhow::Error>(percent(rate(&measure(options)?) / all_succeed));
-    row("10 % compensated: share of none", "≥ 80 %", &over(VARIANT_B)?)?;
-    row("all compensated: share of none", "≥ 50 %", &over(VARIANT_C)?)?;
-    row("1 000 000 finished sagas in the tables: share of none", "≥ 90 %", &over(FINISHED)?)?;
-    row("Kafka, C=512: share of the raw loop's sagas/s", "≥ 50 %", &share(&measure(KAFKA_512)?))?;
-    row("Kafka, C=64: share of the raw loop's sagas/s", "≥ 50 %", &share(&measure(KAFKA_64)?))?;
-    row("Kafka, C=1: p50 over the raw loop's", "≤ 1.5", &times(&measure(KAFKA_ONE)?))
+    busy()?;
+    few()?;
+    flat()?;
+    kafka()?;
+    backlog()?;
+    scale_out()
 }
 
-fn row(figure: &str, target: &str, reached: &str) -> anyhow::Result<()> {
+/// Local participants with many orders under way.
+fn busy() -> anyhow::Result<()> {
+    let batch = order_saga("--n 40000 --compare")?;
+    let engine = |figure: &str| batch.median(&format!("/engine/1/{figure}"));
+    row("local, `batch`, C=512: share of the floor's sagas/s", "≥ 40 %", &share(&batch));
+    row("the same: sagas/s", "", &number(engine("sagas_per_s"), 0));
+    row("the same: p99", "≤ 150 ms", &milliseconds(engine("p99_ms"), 0));
+    let cpu = milliseconds(engine("cpu_ms_per_saga"), 3);
+    row("the same: CPU per saga, engine and PostgreSQL", "≤ 0.15 ms", &cpu);
+    let wal = number(engine("wal_bytes_per_saga"), 0) + " B";
+    row("the same: WAL per saga", "≤ 3 000 B", &wal);
+    row("the same: commits per saga", "≤ 0.1", &number(engine("commits_per_saga"), 3));
+    let each = order_saga("--n 20000 --handlers each --compare")?;
+    row("local, `each`, C=512: share of the floor's sagas/s", "≥ 15 %", &share(&each));
+    Ok(())
+}
+
+/// Local participants with few orders under way, one, and none.
+fn few() -> anyhow::Result<()> {
+    let some = order_saga("--n 20000 --concurrency 64 --compare")?;
+    row("local, `batch`, C=64: share of the floor's sagas/s", "", &share(&some));
+    let one = order_saga("--n 1500 --concurrency 1 --compare")?;
+    row("local, C=1: p50 over one transaction a step", "≤ 2", &times(&one));
+    let commits = number(one.median("/engine/1/commits_per_saga"), 1);
+    row("the same: commits per saga", "≤ 4", &commits);
+    let none = order_saga("--n 1000 --idle 20")?;
+    let idle = percent(none.median("/idle_cpu_percent") / 100.0, 2);
+    row("local, no order under way: CPU of the process", "≤ 0.5 %", &idle);
+    Ok(())
+}
+
+/// What must not slow the rest: a share is of the same work without it.
+fn flat() -> anyhow::Result<()> {
+    let [none, some, all, finished, retention, snapshot, waiting] = in_turn([
+        "--n 40000",
+        "--n 40000 --variant B",
+        "--n 40000 --variant C",
+        "--n 40000 --finished-before 1000000",
+        "--n 40000 --finished-before 100000 --retention",
+        "--n 40000 --snapshot",
+        "--n 40000 --waiting-before 100000",
+    ])?;
+    let of_none = |runs: &Runs| percent(runs.median_over(&none, "/sagas_per_s"), 0);
+    row("10 % compensated: share of none", "≥ 80 %", &of_none(&some));
+    row("all compensated: share of none", "≥ 50 %", &of_none(&all));
+    row("1 000 000 finished sagas in the tables: share of none", "≥ 90 %", &of_none(&finished));
+    row("retention removes 100 000 and what ends: share of none", "≥ 90 %", &of_none(&retention));
+    row("an old snapshot is open: share of none", "", &of_none(&snapshot));
+    row("100 000 waiting sagas: share of none", "", &of_none(&waiting));
+    let memory = number(waiting.median("/peak_rss_mb"), 0) + " MB";
+    row("the same: most memory of the process", "≤ 100 MB", &memory);
+    let ready = |runs: &Runs| milliseconds(runs.median("/ready_ms"), 0);
+    let ready = format!("{}; {} without", ready(&waiting), ready(&none));
+    row("the same: from the start to the end of the first order", "", &ready);
+    Ok(())
+}
+
+fn kafka() -> anyhow::Result<()> {
+    let many = order_saga("--participants kafka --n 20000 --compare")?;
+    row("Kafka, C=512: share of the raw loop's sagas/s", "≥ 50 %", &share(&many));
+    let rate = number(many.median("/engine/1/sagas_per_s"), 0);
+    row("the same: sagas/s", "", &rate);
+    let some = order_saga("--participants kafka --n 5000 --concurrency 64 --compare")?;
+    row("Kafka, C=64: share of the raw loop's sagas/s", "≥ 50 %", &share(&some));
+    let one = order_saga("--participants kafka --n 500 --concurrency 1 --compare")?;
+    row("Kafka, C=1: p50 over the raw loop's", "≤ 1.5", &times(&one));
+    Ok(())
+}
+
+fn backlog() -> anyhow::Result<()> {
+    let backlog = order_saga("--participants kafka --backlog --n 200000")?;
+    let accepted = number(backlog.median("/accepted_per_s"), 0);
+    row("no broker: sagas accepted/s", "", &accepted);
+    let drained = number(backlog.median("/drained_per_s"), 0);
+    row("200 000 messages wait when it is back: drained/s", "≥ 20 000", &drained);
+    Ok(())
+}
+
+fn scale_out() -> anyhow::Result<()> {
+    let [one, two, four] = in_turn([
+        "--participants kafka --n 40000 --engines 1",
+        "--participants kafka --n 40000 --engines 2",
+        "--participants kafka --n 40000 --engines 4",
+    ])?;
+    for (name, engines) in [("2", &two), ("4", &four)] {
+        let share = percent(engines.median_over(&one, "/sagas_per_s"), 0);
+        let figure = format!("Kafka, {name} orchestrators: share of one's sagas/s");
+        row(&figure, "≥ 100 %", &share);
+        let conflicts = percent(engines.median("/conflict_share"), 2);
+        row("the same: ticks that met a conflict", "", &conflicts);
+    }
+    let killed = order_saga("--participants kafka --n 40000 --engines 2 --kill")?;
+    let handed_over = number(killed.median("/handed_over_s"), 1) + " s";
+    row("one of 2 is killed: until its last saga has ended", "≤ 10 s", &handed_over);
+    Ok(())
+}
+
+fn row(figure: &str, target: &str, reached: &str) {
     println!("| {figure} | {target} | {reached} |");
-    Ok(std::io::stdout().flush()?)
 }
 
-fn measure(options: Options) -> anyhow::Result<Vec<Value>> {
-    (0..RUNS).map(|_| order_saga(options)).collect()
+fn share(compared: &Runs) -> String {
+    percent(compared.median("/sagas_per_s_ratio"), 0)
 }
 
-/// Runs the program that stands beside this one.
-fn order_saga(options: Options) -> anyhow::Result<Value> {
-    let program = std::env::current_exe()?.with_file_name("order-saga");
-    let mut command = Command::new(&program);
-    let command = command.args(options).arg("--json").stderr(Stdio::inherit());
-    let output = command.output().with_context(|| {
-        let program = program.display();
-        format!("{program} does not start; `cargo build --release -p benches --bins` makes it")
-    })?;
-    ensure!(output.status.success(), "order-saga {} failed", options.join(" "));
-    Ok(serde_json::from_slice(&output.stdout)?)
+fn times(compared: &Runs) -> String {
+    number(compared.median("/p50_ratio"), 2)
 }
 
-/// Returns the median of a figure.
-fn median(runs: &[Value], pointer: &str) -> f64 {
-    let figure = |run: &Value| run.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
-    let mut figures: Vec<_> = runs.iter().map(figure).collect();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+fn percent(ratio: f64, digits: usize) -> String {
+    format!("{:.digits$} %", ratio * 100.0)
 }
 
-fn rate(runs: &[Value]) -> f64 {
-    median(runs, "/sagas_per_s")
+fn milliseconds(figure: f64, digits: usize) -> String {
+    format!("{figure:.digits$} ms")
 }
 
-fn share(runs: &[Value]) -> String {
-    percent(median(runs, "/sagas_per_s_ratio"))
-}
-
-fn times(runs: &[Value]) -> String {
-    format!("{:.2}", median(runs, "/p50_ratio"))
-}
-
-fn percent(ratio: f64) -> String {
-    format!("{:.0} %", ratio * 100.0)
-}
-
-fn number(runs: &[Value], pointer: &str, digits: usize) -> String {
-    format!("{:.digits$}", median(runs, pointer))
+fn number(figure: f64, digits: usize) -> String {
+    format!("{figure:.digits$}")
 }
