@@ -163,7 +163,7 @@ impl Outlet {
         self.behind.extend(lanes);
     }
 
-    /// Forgets about lanes that somebody else publishes now.
+    /// Notes that nothing more is to be read back of these lanes: all of it is here, or somebody else publishes it.
     pub(crate) fn leave(&mut self, lanes: impl IntoIterator<Item = u32>) {
         for lane in lanes {
             self.behind.remove(&lane);
