@@ -34,7 +34,7 @@ bench: ## The figures of every target, as a table: floor and engine within one r
 	$(with_services); $(CARGO) run --release -p benches --bin targets $(CARGO_FLAGS)
 
 .PHONY: bench-criterion
-bench-criterion: ## The parts one by one, in memory, on PostgreSQL and over Kafka; about 4 minutes
+bench-criterion: ## The parts one by one, in memory, on PostgreSQL and over Kafka; about 6 minutes
 	$(with_services); $(CARGO) bench -p benches $(CARGO_FLAGS) -- --warm-up-time 1 --measurement-time 2
 
 .PHONY: bench-instructions
@@ -50,6 +50,9 @@ bench-verify: ## Each bench once, and every mode of order-saga with few orders: 
 	    $(CARGO) run -q -p benches --bin order-saga $(CARGO_FLAGS) -- \
 	      --n 500 --participants $$where --variant $$variant $$how; \
 	  done; done; done
+	$(with_services); for how in --backlog "--engines 2" "--engines 2 --kill"; do \
+	  echo "order-saga --participants kafka $$how"; \
+	  $(CARGO) run -q -p benches --bin order-saga $(CARGO_FLAGS) -- --n 500 --participants kafka $$how; done
 
 .PHONY: fmt-check
 fmt-check: ## Is everything formatted?
