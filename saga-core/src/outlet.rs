@@ -187,18 +187,21 @@ impl Outlet {
         let is_last = rows.len() < limit;
         rows.retain(|row| !self.holds(row.id));
         let (count, bytes) = (rows.len(), rows.iter().map(|row| row.body.len()).sum::<usize>());
-        if count > 0 {
-            self.page = (BYTES_MAX / 2 * count / bytes.max(1)).clamp(PAGE_MIN, PAGE_MAX);
-        }
         let before = self.rows.len();
         self.push_rows(rows);
         let pushed = self.rows.len() - before;
         if pushed > 0 {
             info!(rows = pushed, "publishing what waits in the outbox");
         }
-        // A page of rows that cannot be read is as far as it goes; one of rows that are still to
-        // be deleted is asked for again when they are.
-        if is_last || (count > 0 && pushed == 0) {
+        let none_is_readable = count > 0 && pushed == 0;
+        if none_is_readable {
+            self.page = (limit * 2).min(PAGE_MAX);
+        } else if count > 0 {
+            self.page = (BYTES_MAX / 2 * count / bytes.max(1)).clamp(PAGE_MIN, PAGE_MAX);
+        }
+        // Rows that are still to be deleted are asked for again when they are; rows that cannot be
+        // read stay, so a larger page looks behind them, and the largest is as far as it goes.
+        if is_last || (none_is_readable && limit >= PAGE_MAX) {
             self.leave(lanes.iter().copied());
         }
     }
@@ -318,6 +321,8 @@ impl Outlet {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::ParticipantName;
     use crate::transport::MemoryTransport;
@@ -351,6 +356,24 @@ mod tests {
         outlet.read_back(&[LANE], 16, vec![row()]);
         assert_eq!(outlet.rows.len(), 1, "what was read last goes out");
         assert!(outlet.behind.is_empty(), "a page that is not full is the last");
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_read_does_not_hide_what_waits_behind_it() {
+        let mut outlet = outlet();
+        outlet.fall_behind([LANE]);
+        let broken = || OutboxRow { body: Bytes::from_static(b"no records"), ..row() };
+        let mut pages = 0;
+        while let Some((lanes, limit)) = outlet.to_read_back() {
+            outlet.read_back(&lanes, limit, (0..limit).map(|_| broken()).collect());
+            pages += 1;
+        }
+        assert_eq!(pages, 7, "64 rows, then twice as many, until the page is the largest");
+
+        outlet.fall_behind([LANE]);
+        let (lanes, limit) = outlet.to_read_back().expect("the lane is behind");
+        outlet.read_back(&lanes, limit, vec![broken(), row()]);
+        assert_eq!(outlet.rows.len(), 1, "what can be read goes out");
     }
 
     #[test]
