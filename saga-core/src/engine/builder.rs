@@ -1,6 +1,6 @@
 //! Putting an engine together.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl<S: SagaStore> EngineBuilder<S> {
     pub(super) fn new(name: ParticipantName, store: S) -> Self {
         Self {
             name,
-            store: LocalStore { store, participants: HashMap::new() },
+            store: LocalStore { store, participants: BTreeMap::new() },
             transport: None,
             registry: Registry::default(),
             clock: Arc::new(SystemClock::new()),
@@ -74,12 +74,20 @@ impl<S: SagaStore> EngineBuilder<S> {
         self
     }
 
-    /// Runs a participant inside the engine's own transactions: no message, no inbox, one commit per step.
+    /// Runs a participant inside the engine's own transactions: no message and no inbox.
     ///
-    /// The participant's database is the engine's store. Each step's effect is committed together
-    /// with the saga's progress, so it happens exactly once; that of the first step even with the saga's start.
-    /// A start under a key that is taken may run that handler and roll it back. Facts that its handlers tell are published
-    /// by the engine if it has a transport, else by a [`Relay`](crate::Relay) on the same store.
+    /// The participant's database is the engine's store. A step's effect is committed together with
+    /// the saga's progress, so it happens exactly once. A saga goes on in one transaction for up to
+    /// eight steps while their participants are inside: often it takes one commit from its start to
+    /// its end, and a crash leaves all of it or nothing.
+    ///
+    /// What handlers lock is locked until that commit, so call nothing slow in them: that is what
+    /// [`handle_external`](crate::ParticipantBuilder::handle_external) is for, in a service of its own.
+    /// If one fails, or the saga's key is taken, the transaction is rolled back, and handlers that
+    /// had succeeded in it run again; there is one step of each saga in the next.
+    ///
+    /// Facts that its handlers tell are published by the engine if it has a transport, else by a
+    /// [`Relay`](crate::Relay) on the same store.
     pub fn local(mut self, participant: Participant<S::Connection>) -> Self {
         let name = participant.name().clone();
         self.store.participants.insert(name, participant);

@@ -14,7 +14,6 @@
 mod builder;
 mod cache;
 mod counters;
-mod first_step;
 mod local;
 mod outgoing;
 mod recovery;
@@ -128,7 +127,7 @@ impl Engine {
     ///
     /// When this returns the saga is durable: it will complete, be compensated, or park where an
     /// operator sees it, whatever crashes. It follows the highest registered version of its definition.
-    /// If its first step is carried out [inside the engine](EngineBuilder::local), that was done in the same commit.
+    /// Its first steps are done in the same commit if they are carried out [inside the engine](EngineBuilder::local).
     ///
     /// # Errors
     ///

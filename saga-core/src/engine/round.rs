@@ -1,12 +1,13 @@
 //! What one commit deals with, and how it is made smaller when something in it cannot be committed.
 
+use std::collections::HashMap;
+
 use tracing::error;
 
-use super::local::LocalCall;
+use super::local::{Attempt, LocalCall};
 use super::request::Happening;
 use super::starts::Starting;
 use super::worker::Worker;
-use crate::message::Outcome;
 use crate::participant::Answer;
 use crate::store::StoreError;
 use crate::{BoxError, SagaId};
@@ -17,6 +18,10 @@ pub(super) struct Round {
     pub(super) starting: Vec<Starting>,
     pub(super) happenings: Vec<Happening>,
     pub(super) local: Vec<LocalCall>,
+    /// Whether its sagas go on with the local commands that are decided on in this round.
+    pub(super) goes_on: bool,
+    /// What the participants inside the engine are not asked, because they were asked in vain.
+    pub(super) known: HashMap<Attempt, Answer>,
 }
 
 impl Round {
@@ -24,38 +29,25 @@ impl Round {
         self.starting.is_empty() && self.happenings.is_empty() && self.local.is_empty()
     }
 
-    /// Returns true if all that is left is one local command, and its participant was asked.
-    pub(super) fn is_one_call(&self) -> bool {
-        self.starting.is_empty()
-            && self.happenings.is_empty()
-            && matches!(self.local.as_slice(), [LocalCall { answer: None, .. }])
-    }
-
-    /// Answers the local commands of some sagas with a failure instead of asking their participants.
-    pub(super) fn fail_local(&mut self, sagas: Vec<(SagaId, String)>) {
-        for (saga, problem) in sagas {
-            for call in self.local.iter_mut().filter(|call| call.saga == saga) {
-                error!(%saga, step = %call.command.step, problem, "local command failed for good");
-                let outcome = Outcome::FailedPermanently(problem.clone());
-                call.answer = Some(Answer::failed(outcome));
-            }
-        }
+    /// Returns the only command that is carried out, if there is nothing else that can be to blame.
+    pub(super) fn only_call(&self) -> Option<Attempt> {
+        let [LocalCall { command, .. }] = self.local.as_slice() else { return None };
+        let is_alone = self.starting.is_empty() && self.happenings.is_empty() && !self.goes_on;
+        (is_alone && self.answer(command).is_none()).then_some((command.id, command.attempt))
     }
 
     /// Takes the round apart into rounds of one element each.
     pub(super) fn split(&mut self) -> Vec<Self> {
-        let round = std::mem::take(self);
-        let starts =
-            round.starting.into_iter().map(|it| Self { starting: vec![it], ..Self::default() });
-        let events =
-            round.happenings.into_iter().map(|it| Self { happenings: vec![it], ..Self::default() });
-        let local = round.local.into_iter().map(|it| Self { local: vec![it], ..Self::default() });
-        starts.chain(events).chain(local).collect()
-    }
-
-    /// Takes out the local commands whose participant must still be asked.
-    pub(super) fn take_unanswered(&mut self) -> Vec<LocalCall> {
-        self.local.extract_if(.., |call| call.answer.is_none()).collect()
+        let Self { starting, happenings, local, mut known, .. } = std::mem::take(self);
+        let starts = starting.into_iter().map(|it| Self { starting: vec![it], ..Self::default() });
+        let happenings =
+            happenings.into_iter().map(|it| Self { happenings: vec![it], ..Self::default() });
+        let local = local.into_iter().map(|it| {
+            let attempt = (it.command.id, it.command.attempt);
+            let known = known.remove(&attempt).map(|answer| (attempt, answer));
+            Self { local: vec![it], known: known.into_iter().collect(), ..Self::default() }
+        });
+        starts.chain(happenings).chain(local).collect()
     }
 }
 

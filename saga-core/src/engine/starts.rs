@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tracing::error;
 
-use super::first_step::{Begun, FirstStep};
+use super::local::Effects;
 use super::request::{Accepted, Requester, Start};
 use super::tick::Setback;
 use super::work::{Broken, Work};
@@ -18,9 +18,6 @@ use crate::{Error, SagaId};
 pub(super) struct Starting {
     pub(super) work: Work,
     pub(super) requesters: Vec<Requester>,
-    pub(super) first_step: FirstStep,
-    /// How it began, if its first step is carried out in the commit under way.
-    pub(super) begun: Option<Begun>,
 }
 
 impl Worker {
@@ -50,8 +47,7 @@ impl Worker {
             let progress = Progress::start_erased(&definition, saga, origin, data);
             let mut work = Work::start(definition, progress, new, cause);
             let decided = work.decide(Event::Started, now);
-            let first_step = FirstStep::default();
-            let start = Starting { work, requesters: vec![requester], first_step, begun: None };
+            let start = Starting { work, requesters: vec![requester] };
             match decided {
                 Ok(_) => starting.push(start),
                 Err(Broken(problem)) => {
@@ -65,10 +61,11 @@ impl Worker {
 
     /// Adds the new sagas of a round to its tick. What cannot be stored is not started.
     ///
-    /// Fails if one cannot be stored whose first step was carried out.
+    /// Fails if one cannot be stored that has gone on.
     pub(super) fn encode_starts(
         &mut self,
         starting: &mut Vec<Starting>,
+        effects: &Effects<'_>,
         tick: &mut Tick,
     ) -> Result<(), Setback> {
         let now = self.now();
@@ -77,10 +74,10 @@ impl Worker {
             match start.work.commit(now, &*self.store) {
                 Ok(Some(commit)) => tick.commits.push(commit),
                 Ok(None) => refused.push((index, "its data cannot be read back".to_owned())),
-                Err(Broken(problem)) if start.begun.is_some() => {
-                    return Err(Setback::FirstStep { start: index, problem });
-                }
-                Err(Broken(problem)) => refused.push((index, problem)),
+                Err(Broken(problem)) => match effects.answered(start.work.saga) {
+                    Some(attempt) => return Err(Setback::Untaken(vec![(attempt, problem)])),
+                    None => refused.push((index, problem)),
+                },
             }
         }
         for (index, problem) in refused.into_iter().rev() {
@@ -115,7 +112,7 @@ impl Worker {
             match (written.get(&saga), known) {
                 (Some(snapshot), _) => {
                     start.accept(saga, true);
-                    // Its first step may have been committed with it.
+                    // It may have been committed with steps that were carried out.
                     let work = Work::load(&self.registry, snapshot, self.now());
                     self.keep(work, true);
                 }

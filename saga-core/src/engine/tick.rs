@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use super::local::{Effects, carry_out};
+use super::local::{Attempt, LocalCall};
 use super::request::{Batch, Input};
 use super::round::Round;
 use super::work::Work;
@@ -14,25 +14,23 @@ use super::works::{Came, Works};
 use crate::machine::Event;
 use crate::message::Outcome;
 use crate::outage::Outage;
-use crate::store::erased::{LocalSetback, OpenTransaction};
+use crate::store::erased::OpenTransaction;
 use crate::store::{StoreError, Tick};
 use crate::transport::Position;
-use crate::{Error, SagaId, Timestamp};
+use crate::{Error, Timestamp};
 
 /// Why a round was not committed. Nothing was written, or nobody knows.
 pub(super) enum Setback {
     Store(StoreError),
-    /// A participant inside the engine failed at one of the commands.
-    Local(Outcome),
-    /// These sagas cannot take the answers that they got from inside; the effects must not stay.
-    Untaken(Vec<(SagaId, String)>),
+    /// A participant inside the engine failed at one of the commands; which one may not be known.
+    Local {
+        failed: Option<Attempt>,
+        outcome: Outcome,
+    },
+    /// What these commands came to cannot be taken by their sagas; the effects must not stay.
+    Untaken(Vec<(Attempt, String)>),
     /// The local commands that a participant must be asked about wait for another round.
     LocalLater,
-    /// One of the round's new sagas cannot take the answer to its first step.
-    FirstStep {
-        start: usize,
-        problem: String,
-    },
 }
 
 impl Worker {
@@ -54,6 +52,7 @@ impl Worker {
         }
         round.starting = self.begin(starts);
         round.local = self.take_local();
+        round.goes_on = true;
         self.carry_through(round).await?;
         if !self.unstartable.is_empty() {
             let unstartable = std::mem::take(&mut self.unstartable);
@@ -67,24 +66,29 @@ impl Worker {
         let mut outage = Outage::new(&self.stop);
         while !round.is_empty() {
             let Err(setback) = self.attempt(&mut round).await else { return Ok(()) };
-            let had_first_steps = round.take_back_first_steps(&setback);
+            round.take_back_starts();
             match setback {
-                Setback::FirstStep { .. } => {}
-                // One of the first steps may be to blame; the next try is without them.
-                setback if had_first_steps && !setback.is_of_store() => {}
-                Setback::Local(outcome) => self.narrow(&mut round, outcome),
-                Setback::Untaken(sagas) => round.fail_local(sagas),
-                Setback::LocalLater => self.postpone(round.take_unanswered()),
+                Setback::Local { failed: Some(attempt), outcome } => round.fail(attempt, outcome),
+                Setback::Local { failed: None, .. } => self.narrow(&mut round),
+                Setback::Untaken(untaken) => round.fail_untaken(untaken),
+                Setback::LocalLater => {
+                    round.goes_on = false;
+                    self.postpone(round.take_unanswered());
+                }
                 Setback::Store(StoreError::Conflict) => {
                     debug!("another engine or another start came first; deciding again");
                     self.settle_started(&mut round.starting).await?;
                 }
-                Setback::Store(StoreError::Refused { source, .. }) if round.is_one_call() => {
-                    let saga = round.local[0].saga;
-                    round.fail_local(vec![(saga, format!("the store refuses it: {source}"))]);
+                // A handler may be to blame for what the store refuses.
+                Setback::Store(StoreError::Refused { .. }) if round.goes_on => {
+                    round.goes_on = false;
                 }
                 Setback::Store(StoreError::Refused { operation, source }) => {
-                    return self.break_up(round, operation, &*source).await;
+                    let Some(only) = round.only_call() else {
+                        return self.break_up(round, operation, &*source).await;
+                    };
+                    let problem = format!("the store refuses it: {source}");
+                    round.fail(only, Outcome::FailedPermanently(problem));
                 }
                 Setback::Store(StoreError::Corrupt { saga, source }) => {
                     self.leave_out(saga, &mut round, &*source);
@@ -129,23 +133,16 @@ impl Worker {
     async fn attempt(&mut self, round: &mut Round) -> Result<(), Setback> {
         let (store, now) = (Arc::clone(&self.store), self.now());
         let (mut works, came) = self.decide(round, now).await?;
-        let mut commands = self.local_commands(&mut works, &round.local, now);
-        let asked = commands.len();
-        let first_calls = self.first_calls(&mut round.starting, &mut commands, now);
-        let carried_out = carry_out(&*store, &commands).await?;
-        let Effects { mut answers, facts, transaction } = carried_out;
-        round.answer_first(first_calls, answers.split_off(asked), now)?;
-        works.answer(&round.local, &commands[..asked], answers, now);
+        let mut effects = self.carry_out(&*store, round, &mut works).await?;
 
         let mut tick = Tick::default();
         works.encode(now, &*store, &mut tick);
-        if transaction.is_some() {
-            works.check_taken(&round.local)?;
-        }
+        effects.check_taken(&works, round)?;
         self.park_broken(&mut works, &mut tick).await?;
-        self.encode_starts(&mut round.starting, &mut tick)?;
+        self.encode_starts(&mut round.starting, &effects, &mut tick)?;
+        let facts = std::mem::take(&mut effects.facts);
         let rows = self.outbox(&works, &round.starting, facts, &mut tick);
-        self.commit(tick, transaction).await?;
+        self.commit(tick, effects.transaction).await?;
         self.publish(rows);
         self.finish(std::mem::take(round), works, came);
         Ok(())
@@ -219,7 +216,7 @@ impl Worker {
         let again = if is_woken { work.outstanding() } else { Vec::new() };
         for command in work.commands.drain(..).chain(again) {
             if self.store.is_local(&command.participant) && self.local_ids.insert(command.id) {
-                self.local.push_back((work.saga, command));
+                self.local.push_back(LocalCall { saga: work.saga, command });
             }
         }
         work.committed();
@@ -236,24 +233,8 @@ impl Worker {
     }
 }
 
-impl Setback {
-    /// Returns true if another commit came first, or the store is away: nothing in the round is to blame.
-    const fn is_of_store(&self) -> bool {
-        matches!(self, Self::Store(error) if !matches!(error, StoreError::Refused { .. }))
-    }
-}
-
 impl From<StoreError> for Setback {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
-    }
-}
-
-impl From<LocalSetback> for Setback {
-    fn from(setback: LocalSetback) -> Self {
-        match setback {
-            LocalSetback::Store(error) => Self::Store(error),
-            LocalSetback::Handler(outcome) => Self::Local(outcome),
-        }
     }
 }

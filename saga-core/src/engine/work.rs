@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::first_step::Begun;
 use super::registry::Registry;
 use crate::definition::Definition;
 use crate::error::panic_text;
@@ -42,6 +41,14 @@ pub(super) struct Work {
     pub(super) is_cached: bool,
     /// The wake time that the commit under way stores.
     planned_wake: Option<WakeAt>,
+    /// How a new saga began, if it has gone on since.
+    begun: Option<Begun>,
+}
+
+/// A new saga as it began.
+struct Begun {
+    state: Bytes,
+    history: Vec<HistoryEntry>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
@@ -76,6 +83,7 @@ impl Work {
             is_dirty: false,
             is_cached: false,
             planned_wake: None,
+            begun: None,
         }
     }
 
@@ -133,6 +141,7 @@ impl Work {
             is_dirty: false,
             is_cached: false,
             planned_wake: None,
+            begun: None,
         }
     }
 
@@ -279,19 +288,24 @@ impl Work {
         }))
     }
 
-    /// Returns how a new saga begins; nothing if it cannot be stored like that.
-    pub(super) fn begun(&mut self, now: Timestamp, store: &dyn DynSagaStore) -> Option<Begun> {
-        let Commit { state, .. } = self.commit(now, store).ok()??;
-        Some(Begun { state, history: self.history.clone() })
+    /// Remembers how a new saga began, before it goes on; returns false if it cannot be stored like that.
+    pub(super) fn remember_begin(&mut self, now: Timestamp, store: &dyn DynSagaStore) -> bool {
+        if self.new.is_some() && self.begun.is_none() {
+            let Ok(Some(Commit { state, .. })) = self.commit(now, store) else { return false };
+            self.begun = Some(Begun { state, history: self.history.clone() });
+        }
+        true
     }
 
-    /// Puts a new saga back to where it began. What cannot be read back is found broken when it is encoded.
-    pub(super) fn begin_again(&mut self, begun: Begun) {
+    /// Puts a new saga that has gone on back to where it began. What cannot be read back is found
+    /// broken when it is encoded.
+    pub(super) fn begin_again(&mut self) {
+        let Some(Begun { state, history }) = self.begun.take() else { return };
         let Body::Known { definition, progress } = &mut self.body else { return };
-        let decode = || Progress::decode(definition, self.saga, Status::Running, begun.state);
+        let decode = || Progress::decode(definition, self.saga, Status::Running, state);
         *progress = guarded(decode).ok();
         self.commands = progress.as_ref().map(|it| it.outstanding(definition)).unwrap_or_default();
-        self.history = begun.history;
+        self.history = history;
     }
 
     /// A stored bound that still holds is left alone, which is cheapest; one that has passed is moved.
@@ -315,6 +329,7 @@ impl Work {
         }
         self.version = self.version.next();
         self.new = None;
+        self.begun = None;
         self.history.clear();
         self.commands.clear();
         self.cause = None;

@@ -13,12 +13,13 @@ use tracing::{debug, error, info, warn};
 
 use super::cache::Cache;
 use super::counters::Counting;
+use super::local::LocalCall;
 use super::registry::Registry;
 use super::request::{Batch, Happening, Input, Request, Requester, Start};
 use super::routing::Routing;
 use super::timers::Timers;
 use super::work::{Broken, guarded};
-use crate::machine::{Event, Origin, OutgoingCommand, ReplyEvent, Status};
+use crate::machine::{Event, Origin, ReplyEvent, Status};
 use crate::message::{Envelope, Kind, describe};
 use crate::outage::Outage;
 use crate::outlet::{Outlet, TIDY_AFTER};
@@ -52,7 +53,7 @@ pub(super) struct Worker {
     pub(super) cache: Cache,
     pub(super) timers: Timers,
     /// Commands for participants inside this engine, each committed as outstanding.
-    pub(super) local: VecDeque<(SagaId, OutgoingCommand)>,
+    pub(super) local: VecDeque<LocalCall>,
     /// The ids of those.
     pub(super) local_ids: HashSet<MessageId>,
     pub(super) watchers: HashMap<SagaId, Vec<oneshot::Sender<Result<Status, Error>>>>,

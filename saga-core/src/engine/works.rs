@@ -120,8 +120,12 @@ impl Works {
         self.all.push(work);
     }
 
+    pub(super) fn place(&self, saga: SagaId) -> Option<usize> {
+        self.index.get(&saga).copied()
+    }
+
     pub(super) fn get(&mut self, saga: SagaId) -> Option<&mut Work> {
-        self.index.get(&saga).map(|&index| &mut self.all[index])
+        self.place(saga).map(|index| &mut self.all[index])
     }
 
     pub(super) fn happen(&mut self, happening: &Happening, now: Timestamp) -> Came {

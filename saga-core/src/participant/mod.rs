@@ -126,13 +126,16 @@ impl<Conn: Send + 'static> Participant<Conn> {
         &self,
         commands: &[&Envelope],
         connection: &mut Conn,
-    ) -> Result<(Vec<Answer>, Vec<Record>), LocalFailure> {
+    ) -> LocalAnswers {
         let carried_out = self.carry_out(commands, connection).await;
         carried_out.map_err(|failure| LocalFailure(failure.into_outcome()))
     }
 }
 
-/// Why a group of local commands was not carried out.
+/// Answers to local commands, in their order, and the facts that handlers told.
+pub(crate) type LocalAnswers = Result<(Vec<Answer>, Vec<Record>), LocalFailure>;
+
+/// Why local commands were not carried out; which one failed is not known if there are many.
 #[derive(Debug)]
 pub(crate) struct LocalFailure(pub(crate) Outcome);
 

@@ -1,17 +1,16 @@
 //! The private object-safe face of a store, with the participants that run inside its transactions.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::message::{Envelope, Outcome};
-use crate::participant::{Answer, Participant};
+use crate::message::{Envelope, Kind};
+use crate::participant::{Answer, LocalAnswers, Participant};
 use crate::store::{
     DueSagas, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, StoreError, Tick,
 };
-use crate::transport::Record;
-use crate::{IdempotencyKey, MessageType, OutboxId, ParticipantName, SagaId, SagaName};
+use crate::{IdempotencyKey, MessageId, MessageType, OutboxId, ParticipantName, SagaId, SagaName};
 
 pub(crate) type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
@@ -29,20 +28,8 @@ pub(crate) trait DynSagaStore: Send + Sync {
     /// Returns true if the participant runs inside this store's transactions.
     fn is_local(&self, participant: &ParticipantName) -> bool;
     fn has_local_handler(&self, participant: &ParticipantName, command: &MessageType) -> bool;
-    /// Carries out commands, none twice of one saga, in a transaction that is left open.
-    fn carry_out<'a>(&'a self, commands: &'a [LocalCommand]) -> BoxFuture<'a, LocalResult<'a>>;
-}
-
-/// What came of local commands, or why nothing did.
-pub(crate) type LocalResult<'a> = Result<CarriedOut<'a>, LocalSetback>;
-
-/// Local commands that were carried out in a transaction that is still open.
-pub(crate) struct CarriedOut<'a> {
-    /// In the order of the commands.
-    pub(crate) answers: Vec<Answer>,
-    /// The facts that handlers told.
-    pub(crate) facts: Vec<Record>,
-    pub(crate) transaction: Box<dyn OpenTransaction + 'a>,
+    /// Begins a transaction for the effects of local commands.
+    fn begin(&self) -> StoreFuture<'_, Box<dyn OpenTransaction + '_>>;
 }
 
 /// A command for a participant that runs inside the engine's transactions.
@@ -52,15 +39,20 @@ pub(crate) struct LocalCommand {
     pub(crate) envelope: Envelope,
 }
 
-/// Why local commands were not carried out.
-pub(crate) enum LocalSetback {
-    Store(StoreError),
-    /// A handler failed; which one is not known if there are many commands.
-    Handler(Outcome),
+impl LocalCommand {
+    /// Returns the id of the command and the number of the attempt.
+    pub(crate) const fn attempt(&self) -> Option<(MessageId, u32)> {
+        match &self.envelope.kind {
+            Kind::Command(headers) => Some((self.envelope.id, headers.attempt)),
+            Kind::Fact | Kind::Reply(_) => None,
+        }
+    }
 }
 
 /// A transaction with the effects of local commands in it.
 pub(crate) trait OpenTransaction: Send {
+    /// Carries out commands, none twice of one saga; the answers are in their order.
+    fn carry_out<'a>(&'a mut self, commands: &'a [LocalCommand]) -> BoxFuture<'a, LocalAnswers>;
     /// Commits it together with a tick.
     fn commit<'a>(self: Box<Self>, tick: Tick) -> StoreFuture<'a, ()>
     where
@@ -70,44 +62,46 @@ pub(crate) trait OpenTransaction: Send {
 /// A store and the participants that run inside its transactions.
 pub(crate) struct LocalStore<S: SagaStore> {
     pub(crate) store: S,
-    pub(crate) participants: HashMap<ParticipantName, Participant<S::Connection>>,
+    /// Asked in the order of their names, so that two engines lock the rows of two in the same order.
+    pub(crate) participants: BTreeMap<ParticipantName, Participant<S::Connection>>,
 }
 
 struct Open<'s, S: SagaStore> {
-    store: &'s S,
+    store: &'s LocalStore<S>,
     transaction: S::Transaction,
 }
 
 impl<S: SagaStore> OpenTransaction for Open<'_, S> {
+    fn carry_out<'a>(&'a mut self, commands: &'a [LocalCommand]) -> BoxFuture<'a, LocalAnswers> {
+        Box::pin(Open::carry_out(self, commands))
+    }
+
     fn commit<'a>(self: Box<Self>, tick: Tick) -> StoreFuture<'a, ()>
     where
         Self: 'a,
     {
-        Box::pin(async move { self.store.commit_with(self.transaction, tick).await })
+        Box::pin(async move { self.store.store.commit_with(self.transaction, tick).await })
     }
 }
 
-impl<S: SagaStore> LocalStore<S> {
-    async fn carry_out(&self, commands: &[LocalCommand]) -> LocalResult<'_> {
-        let mut transaction = self.store.begin().await.map_err(LocalSetback::Store)?;
+impl<S: SagaStore> Open<'_, S> {
+    async fn carry_out(&mut self, commands: &[LocalCommand]) -> LocalAnswers {
         let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
         let mut facts = Vec::new();
-        for (name, participant) in &self.participants {
+        for (name, participant) in &self.store.participants {
             let indices: Vec<_> =
                 (0..commands.len()).filter(|&index| &commands[index].participant == name).collect();
             if indices.is_empty() {
                 continue;
             }
             let group: Vec<_> = indices.iter().map(|&index| &commands[index].envelope).collect();
-            let connection = S::connection(&mut transaction);
-            let answered = participant.carry_out_locally(&group, connection).await;
-            let (answered, told) = answered.map_err(|failure| LocalSetback::Handler(failure.0))?;
+            let connection = S::connection(&mut self.transaction);
+            let (answered, told) = participant.carry_out_locally(&group, connection).await?;
             facts.extend(told);
             indices.iter().zip(answered).for_each(|(&index, it)| answers[index] = Some(it));
         }
         let answers = answers.into_iter().map(|answer| answer.expect("only local ones are given"));
-        let transaction = Box::new(Open { store: &self.store, transaction });
-        Ok(CarriedOut { answers: answers.collect(), facts, transaction })
+        Ok((answers.collect(), facts))
     }
 }
 
@@ -151,7 +145,10 @@ impl<S: SagaStore> DynSagaStore for LocalStore<S> {
         self.participants.get(participant).is_some_and(|it| it.has_handler(command))
     }
 
-    fn carry_out<'a>(&'a self, commands: &'a [LocalCommand]) -> BoxFuture<'a, LocalResult<'a>> {
-        Box::pin(LocalStore::carry_out(self, commands))
+    fn begin(&self) -> StoreFuture<'_, Box<dyn OpenTransaction + '_>> {
+        Box::pin(async move {
+            let transaction = self.store.begin().await?;
+            Ok(Box::new(Open { store: self, transaction }) as _)
+        })
     }
 }

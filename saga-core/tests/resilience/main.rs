@@ -5,9 +5,9 @@
 mod support;
 
 mod effects;
-mod first_step;
 mod forged;
 mod isolation;
+mod local_steps;
 mod retention;
 mod shutdown;
 mod strict;

@@ -1,14 +1,16 @@
-//! The first step inside the engine is committed with the start: once, or not at all.
+//! Steps inside the engine are committed with the start, and with one another: once, or not at all.
 
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 use saga_core::machine::HistoryKind;
-use saga_core::{Engine, SagaStore, Status};
+use saga_core::{Engine, Saga, SagaStore, Status, Step, StepName};
 use saga_testkit::{Faults, Faulty, Moment, Operation};
 
-use crate::support::{Conn, SHOP, Shop, bank, ended, key, order, place, saga, stock};
-use crate::{database, one_step};
+use crate::database;
+use crate::support::{
+    Conn, Order, Reserve, SHOP, Shop, bank, ended, key, order, place, saga, stock,
+};
 
 /// An engine that carries out everything itself.
 fn shop(store: impl SagaStore<Connection = Conn>, shop: &Shop) -> Engine {
@@ -17,14 +19,73 @@ fn shop(store: impl SagaStore<Connection = Conn>, shop: &Shop) -> Engine {
 }
 
 #[tokio::test]
-async fn a_saga_of_one_step_is_one_commit() {
-    let faults = Faults::new();
-    let store = Faulty::new(database(), &faults);
-    let engine = Engine::builder(SHOP, store).saga(one_step()).local(stock(&Shop::default()));
-    let engine = engine.start().expect("the parts fit");
+async fn a_saga_of_few_steps_is_one_commit() {
+    for (trouble, end) in [("", Status::Completed), ("capture:reject", Status::Compensated)] {
+        let (db, faults) = (database(), Faults::new());
+        let engine = shop(Faulty::new(db.clone(), &faults), &Shop::default());
+        let saga = engine.start(key("o-1"), order("o-1", trouble)).await.expect("accepted").saga();
+        assert_eq!(ended(&engine, saga).await, end);
+        assert_eq!(faults.calls(Operation::Write), 1, "all steps {trouble} are one commit");
+        let history = engine.history(saga).await.expect("a history");
+        let succeeded = history.iter().filter(|it| it.kind == HistoryKind::Succeeded).count();
+        let expected = if trouble.is_empty() { 4 } else { 2 };
+        assert_eq!(succeeded, expected, "each step is on record: {history:?}");
+    }
+}
+
+/// One of many steps.
+struct Numbered<const N: usize>;
+
+impl<const N: usize> Step<Order> for Numbered<N> {
+    const NAME: StepName =
+        StepName::new(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"][N]);
+    type Command = Reserve;
+
+    fn command(&self, order: &Order) -> Reserve {
+        order.into()
+    }
+}
+
+#[tokio::test]
+async fn a_commit_holds_eight_steps_of_a_saga_at_most() {
+    let long = Saga::<Order>::builder()
+        .then(Numbered::<0>)
+        .then(Numbered::<1>)
+        .then(Numbered::<2>)
+        .then(Numbered::<3>)
+        .then(Numbered::<4>)
+        .then(Numbered::<5>)
+        .then(Numbered::<6>)
+        .then(Numbered::<7>)
+        .then(Numbered::<8>);
+    let (db, faults) = (database(), Faults::new());
+    let store = Faulty::new(db.clone(), &faults);
+    let engine = Engine::builder(SHOP, store).saga(long.build().expect("a sound saga"));
+    let engine = engine.local(stock(&Shop::default())).start().expect("the parts fit");
     let saga = engine.start(key("o-1"), order("o-1", "")).await.expect("accepted").saga();
     assert_eq!(ended(&engine, saga).await, Status::Completed);
-    assert_eq!(faults.calls(Operation::Write), 1, "the start and the only step are one commit");
+    assert_eq!(faults.calls(Operation::Write), 2, "the ninth step has a commit of its own");
+    assert_eq!(db.read(Vec::len), 9);
+}
+
+#[tokio::test]
+async fn a_later_step_that_fails_leaves_the_earlier_ones_and_the_other_sagas_alone() {
+    let db = database();
+    let engine = shop(db.clone(), &Shop::default());
+    let names: Vec<_> = (0..20).map(|number| format!("o-{number}")).collect();
+    let ends = join_all(names.iter().map(|name| {
+        let trouble = if name == "o-7" { "ship:terminal" } else { "" };
+        place(&engine, name, trouble)
+    }));
+    for (name, end) in names.iter().zip(ends.await) {
+        let expected = if name == "o-7" { Status::Parked } else { Status::Completed };
+        assert_eq!(end, expected, "{name}");
+        for step in ["reserve", "authorize", "capture"] {
+            let effect = format!("{step} {name}");
+            let done = db.read(|effects| effects.iter().filter(|it| **it == effect).count());
+            assert_eq!(done, 1, "{effect}");
+        }
+    }
 }
 
 #[tokio::test]
