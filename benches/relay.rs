@@ -27,8 +27,8 @@ struct Watched<S> {
 }
 
 impl<S: Outbox> Outbox for Watched<S> {
-    async fn unsent(&self, lanes: &[Lane], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        self.store.unsent(lanes, limit).await
+    async fn unsent(&self, lanes: &[Lane], bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.store.unsent(lanes, bytes).await
     }
 
     async fn sent(&self, rows: &[OutboxId]) -> Result<(), StoreError> {

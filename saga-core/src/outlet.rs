@@ -1,6 +1,7 @@
 //! Publishes committed outbox rows in order, and again after a failure.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +21,12 @@ const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duratio
 /// Most bytes that wait in memory for the broker; what is committed beyond waits in the outbox.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How many rows are read back at once: the first time, and at least and at most when their size is known.
-const PAGE_FIRST: usize = 64;
-const PAGE_MIN: usize = 16;
-const PAGE_MAX: usize = 4096;
+/// How many bytes are read back at once; more only if none of so many can be read, and then at most that.
+pub(crate) const PAGE: usize = BYTES_MAX / 2;
+const PAGE_MAX: usize = 4 * PAGE;
 
-/// Most rows that are on their way while forgotten ones are searched for: they are read as well.
-const SEARCHED_MAX: usize = 1000;
+/// How many bytes are searched for forgotten rows. No more than that may be on its way: it is read as well.
+const SEARCHED: usize = 1024 * 1024;
 
 /// How long one that has nothing to commit waits before it deletes what it has sent.
 pub(crate) const TIDY_AFTER: Duration = Duration::from_millis(200);
@@ -50,7 +50,9 @@ pub(crate) struct Outlet {
     acknowledged: Vec<OutboxId>,
     /// Numbers of lanes.
     behind: BTreeSet<u32>,
-    /// How many rows are read back at once.
+    /// How many rows of each lane are on their way.
+    on_their_way: BTreeMap<u32, usize>,
+    /// How many bytes are read back at once.
     page: usize,
     failures: u32,
     /// When a failed publisher may be replaced: a point in time, so that a dropped wait goes on.
@@ -61,6 +63,7 @@ pub(crate) struct Outlet {
 pub(crate) struct Committed {
     id: OutboxId,
     lane: u32,
+    bytes: usize,
     records: Vec<Record>,
 }
 
@@ -69,8 +72,13 @@ impl Committed {
     pub(crate) fn new(lane: Lane, records: &[Record]) -> (OutboxRow, Self) {
         let number = lane.number();
         let row = OutboxRow::new(lane, records);
-        let committed = Self { id: row.id, lane: number, records: records.to_vec() };
+        let bytes = row.body.len();
+        let committed = Self { id: row.id, lane: number, bytes, records: records.to_vec() };
         (row, committed)
+    }
+
+    pub(crate) const fn lane(&self) -> u32 {
+        self.lane
     }
 }
 
@@ -91,7 +99,8 @@ impl Outlet {
             bytes: 0,
             acknowledged: Vec::new(),
             behind: BTreeSet::new(),
-            page: PAGE_FIRST,
+            on_their_way: BTreeMap::new(),
+            page: PAGE,
             failures: 0,
             retry_at: None,
         }
@@ -112,10 +121,10 @@ impl Outlet {
     }
 
     fn put(&mut self, committed: Committed) {
-        let Committed { id, lane, records } = committed;
-        let bytes = records.iter().map(|record| record.value.len() + 128).sum();
+        let Committed { id, lane, bytes, records } = committed;
         let receipt = self.publisher.as_ref().map(|publisher| publisher.publish(records.clone()));
         self.bytes += bytes;
+        *self.on_their_way.entry(lane).or_default() += 1;
         self.rows.push_back(Row { id, lane, records, bytes, receipt });
     }
 
@@ -124,7 +133,8 @@ impl Outlet {
         for row in rows {
             match row.records() {
                 Ok(records) => {
-                    self.put(Committed { id: row.id, lane: row.lane.number(), records });
+                    let (lane, bytes) = (row.lane.number(), row.body.len());
+                    self.put(Committed { id: row.id, lane, bytes, records });
                 }
                 Err(error) => {
                     warn!(row = %row.id, lane = %row.lane, %error, "outbox row cannot be read; it stays in the outbox");
@@ -133,9 +143,9 @@ impl Outlet {
         }
     }
 
-    /// Returns true if the row is on its way or was sent and is still to be deleted.
-    pub(crate) fn holds(&self, id: OutboxId) -> bool {
-        self.acknowledged.contains(&id) || self.rows.iter().any(|row| row.id == id)
+    /// Returns the rows that are on their way, and those that were sent and are still to be deleted.
+    pub(crate) fn held(&self) -> HashSet<OutboxId> {
+        self.rows.iter().map(|row| row.id).chain(self.acknowledged.iter().copied()).collect()
     }
 
     /// Returns false while the broker takes nothing and enough waits for it in memory.
@@ -148,9 +158,9 @@ impl Outlet {
         self.rows.is_empty()
     }
 
-    /// Returns the number of rows that are on their way or still to be deleted.
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len() + self.acknowledged.len()
+    /// Returns how many bytes are on their way.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Returns true if rows wait to be deleted.
@@ -170,53 +180,63 @@ impl Outlet {
         }
     }
 
-    /// Returns the lanes that can be read back now, and how many rows: those of which nothing is on its way.
+    /// Returns the lanes that can be read back now, and how many bytes: those of which nothing is on its way.
     ///
     /// What is acknowledged is to be deleted first, so that it is not read again.
     pub(crate) fn to_read_back(&self) -> Option<(Vec<u32>, usize)> {
         if self.behind.is_empty() || !self.has_room() {
             return None;
         }
-        let on_their_way: BTreeSet<_> = self.rows.iter().map(|row| row.lane).collect();
-        let lanes: Vec<_> = self.behind.difference(&on_their_way).copied().collect();
+        let is_free = |lane: &u32| !self.on_their_way.contains_key(lane);
+        let lanes: Vec<_> = self.behind.iter().copied().filter(is_free).collect();
         (!lanes.is_empty()).then_some((lanes, self.page))
     }
 
-    /// Puts rows in line that were read back. Fewer than were asked for are all that there were.
-    pub(crate) fn read_back(&mut self, lanes: &[u32], limit: usize, mut rows: Vec<OutboxRow>) {
-        let is_last = rows.len() < limit;
-        rows.retain(|row| !self.holds(row.id));
-        let (count, bytes) = (rows.len(), rows.iter().map(|row| row.body.len()).sum::<usize>());
-        let before = self.rows.len();
+    /// Puts rows in line that were read back; fewer bytes than were asked for are all that there was.
+    ///
+    /// Returns false if nothing more can be read back before some rows are deleted.
+    pub(crate) fn read_back(
+        &mut self,
+        lanes: &[u32],
+        asked: usize,
+        mut rows: Vec<OutboxRow>,
+    ) -> bool {
+        let is_last = rows.iter().map(|row| row.body.len()).sum::<usize>() < asked;
+        let seen: BTreeSet<_> = rows.iter().map(|row| row.lane.number()).collect();
+        let acknowledged: HashSet<_> = self.acknowledged.iter().copied().collect();
+        rows.retain(|row| !acknowledged.contains(&row.id));
+        let (new, before) = (rows.len(), self.rows.len());
         self.push_rows(rows);
         let pushed = self.rows.len() - before;
         if pushed > 0 {
             info!(rows = pushed, "publishing what waits in the outbox");
         }
-        let none_is_readable = count > 0 && pushed == 0;
-        if none_is_readable {
-            self.page = (limit * 2).min(PAGE_MAX);
-        } else if count > 0 {
-            self.page = (BYTES_MAX / 2 * count / bytes.max(1)).clamp(PAGE_MIN, PAGE_MAX);
-        }
-        // Rows that are still to be deleted are asked for again when they are; rows that cannot be
-        // read stay, so a larger page looks behind them, and the largest is as far as it goes.
-        if is_last || (none_is_readable && limit >= PAGE_MAX) {
+        // Rows that cannot be read stay, so a larger page looks behind them. What is behind the
+        // largest waits for somebody who mends or removes them.
+        let looks_on = new > 0 && pushed == 0 && !is_last && asked < PAGE_MAX;
+        self.page = if looks_on { asked * 2 } else { PAGE };
+        if is_last {
             self.leave(lanes.iter().copied());
+        } else if pushed == 0 && new > 0 && !looks_on {
+            self.leave(seen);
         }
+        is_last || new > 0
     }
 
-    /// Returns how many rows to read in search of forgotten ones; nothing if now is no time for it.
-    pub(crate) fn search_limit(&self) -> Option<usize> {
-        let may_search = self.behind.is_empty() && self.len() < SEARCHED_MAX;
-        may_search.then(|| self.len() + PAGE_FIRST)
+    /// Returns those of our lanes that forgotten rows are to be searched for in, and how many bytes
+    /// to read; nothing if now is no time for it.
+    pub(crate) fn to_search(&self, ours: &BTreeSet<u32>) -> Option<(Vec<u32>, usize)> {
+        let lanes: Vec<_> = ours.difference(&self.behind).copied().collect();
+        let may_search = self.bytes < SEARCHED && !lanes.is_empty();
+        may_search.then_some((lanes, self.bytes + SEARCHED))
     }
 
     /// Notes the lanes of rows that an earlier owner committed after we had looked, and then died.
     pub(crate) fn searched(&mut self, unsent: Result<Vec<OutboxRow>, StoreError>, now: Timestamp) {
         match unsent {
             Ok(rows) => {
-                let forgotten = |row: &&OutboxRow| row.is_forgotten(now) && !self.holds(row.id);
+                let held = self.held();
+                let forgotten = |row: &&OutboxRow| row.is_forgotten(now) && !held.contains(&row.id);
                 let lanes: Vec<_> =
                     rows.iter().filter(forgotten).map(|row| row.lane.number()).collect();
                 self.fall_behind(lanes);
@@ -298,6 +318,12 @@ impl Outlet {
         // No await from here on: a dropped call must not lose what the receipt said.
         let front = self.rows.pop_front().expect("the caller saw a row");
         self.bytes -= front.bytes;
+        if let Entry::Occupied(mut rows) = self.on_their_way.entry(front.lane) {
+            *rows.get_mut() -= 1;
+            if *rows.get() == 0 {
+                rows.remove();
+            }
+        }
         self.acknowledged.push(front.id);
         self.failures = 0;
         Ok(())
@@ -321,8 +347,6 @@ impl Outlet {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::ParticipantName;
     use crate::transport::MemoryTransport;
@@ -348,12 +372,12 @@ mod tests {
         let sent = [row(), row()];
         outlet.put_back_acknowledged(sent.iter().map(|it| it.id).collect());
         outlet.fall_behind([LANE]);
-        outlet.read_back(&[LANE], sent.len(), sent.to_vec());
+        assert!(!outlet.read_back(&[LANE], 0, sent.to_vec()), "they are to be deleted first");
         assert!(
             outlet.to_read_back().is_some(),
             "a full page tells nothing about what comes after it"
         );
-        outlet.read_back(&[LANE], 16, vec![row()]);
+        outlet.read_back(&[LANE], PAGE, vec![row()]);
         assert_eq!(outlet.rows.len(), 1, "what was read last goes out");
         assert!(outlet.behind.is_empty(), "a page that is not full is the last");
     }
@@ -361,18 +385,22 @@ mod tests {
     #[test]
     fn a_page_that_cannot_be_read_does_not_hide_what_waits_behind_it() {
         let mut outlet = outlet();
-        outlet.fall_behind([LANE]);
-        let broken = || OutboxRow { body: Bytes::from_static(b"no records"), ..row() };
-        let mut pages = 0;
-        while let Some((lanes, limit)) = outlet.to_read_back() {
-            outlet.read_back(&lanes, limit, (0..limit).map(|_| broken()).collect());
-            pages += 1;
+        outlet.fall_behind([LANE, LANE + 1]);
+        let broken = |bytes| OutboxRow { body: vec![b'?'; bytes].into(), ..row() };
+        let mut pages = Vec::new();
+        while let Some((lanes, bytes)) = outlet.to_read_back()
+            && lanes.contains(&LANE)
+        {
+            pages.push(bytes / PAGE);
+            assert!(outlet.read_back(&lanes, bytes, vec![broken(bytes)]), "there is more to read");
         }
-        assert_eq!(pages, 7, "64 rows, then twice as many, until the page is the largest");
+        assert_eq!(pages, [1, 2, 4], "twice as many, until the page is the largest");
+        let (lanes, bytes) = outlet.to_read_back().expect("the other lane is still behind");
+        assert_eq!((lanes, bytes), (vec![LANE + 1], PAGE));
 
         outlet.fall_behind([LANE]);
-        let (lanes, limit) = outlet.to_read_back().expect("the lane is behind");
-        outlet.read_back(&lanes, limit, vec![broken(), row()]);
+        let (lanes, bytes) = outlet.to_read_back().expect("the lane is behind");
+        outlet.read_back(&lanes, bytes, vec![broken(10), row()]);
         assert_eq!(outlet.rows.len(), 1, "what can be read goes out");
     }
 
@@ -384,7 +412,7 @@ mod tests {
         let (lanes, _) =
             outlet.to_read_back().expect("a lane is behind and has nothing on its way");
         assert_eq!(lanes, [LANE + 1]);
-        outlet.read_back(&lanes, 16, vec![row_of(LANE + 1)]);
+        outlet.read_back(&lanes, PAGE, vec![row_of(LANE + 1)]);
         assert!(outlet.to_read_back().is_none(), "the other one would be overtaken");
     }
 }

@@ -10,14 +10,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span, warn};
 
-use crate::outlet::Outlet;
+use crate::outlet::{Outlet, PAGE};
 use crate::store::{Lane, Outbox, StoreError};
 use crate::transport::Transport;
 use crate::transport::erased::Erased;
 use crate::{Error, OutboxId};
 
-/// Most rows that are on their way at once.
-const ROWS_MAX: usize = 1000;
 /// How long a relay that says nothing keeps others from publishing.
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -161,16 +159,16 @@ impl<S: Outbox> Worker<S> {
     /// Deletes what the broker has and takes what is new into the outlet.
     async fn look(&mut self, lane: &Lane) -> Result<(), StoreError> {
         self.tidy().await;
-        let may_take = ROWS_MAX.saturating_sub(self.outlet.len());
-        if !self.has_lease(lane).await? || may_take < ROWS_MAX / 2 {
+        if !self.has_lease(lane).await? || self.outlet.bytes() > PAGE / 2 {
             return Ok(());
         }
         // Reads all that is left, not what comes after the last row: a row with a lower number may
         // have been committed later.
-        let rows = self.store.unsent(std::slice::from_ref(lane), ROWS_MAX).await?;
-        let new = rows.into_iter().filter(|row| !self.outlet.holds(row.id)).take(may_take);
-        let new = new.collect();
-        self.outlet.push_rows(new);
+        let bytes = self.outlet.bytes() + PAGE;
+        let mut rows = self.store.unsent(std::slice::from_ref(lane), bytes).await?;
+        let held = self.outlet.held();
+        rows.retain(|row| !held.contains(&row.id));
+        self.outlet.push_rows(rows);
         Ok(())
     }
 

@@ -63,7 +63,7 @@ async fn an_enqueued_row_shares_the_fate_of_its_transaction() {
     MemoryStore::connection(&mut transaction).enqueue(second.clone());
     let tick = Tick { outbox: vec![third.clone()], ..Tick::default() };
     store.commit_with(transaction, tick).await.unwrap();
-    let unsent = store.unsent(&[Lane::application()], 10).await.unwrap();
+    let unsent = store.unsent(&[Lane::application()], 10_000).await.unwrap();
     assert_eq!(unsent, [first, second, third]);
 }
 

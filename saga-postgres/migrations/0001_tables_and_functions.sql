@@ -302,24 +302,27 @@ begin
 end
 $$;
 
--- Reads lane after lane, so that what is beyond the limit is never read.
-create function {schema}.unsent(owners text[], lanes int[], most int)
+-- Reads lane after lane, until the bodies come to so many bytes; what is beyond is never read.
+create function {schema}.unsent(owners text[], lanes int[], bytes bigint)
 returns table (id uuid, owner text, lane int, body bytea) language plpgsql stable
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    free bigint := most;
-    found bigint;
+    free bigint := greatest(bytes, 1);
 begin
     for l in 1 .. cardinality(lanes) loop
-        return query
-        select o.id, o.owner, o.lane, o.body from {schema}.outbox o
-        where o.owner = owners[l] and o.lane = lanes[l]
-        order by o.position limit free;
-        get diagnostics found = row_count;
-        free := free - found;
-        exit when free <= 0;
+        for id, owner, lane, body in
+            select o.id, o.owner, o.lane, o.body from {schema}.outbox o
+            where o.owner = owners[l] and o.lane = lanes[l]
+            order by o.position
+        loop
+            return next;
+            free := free - octet_length(body);
+            if free <= 0 then
+                return;
+            end if;
+        end loop;
     end loop;
 end
 $$;

@@ -81,12 +81,12 @@ async fn insert(
 }
 
 impl Outbox for PostgresStore {
-    async fn unsent(&self, lanes: &[Lane], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn unsent(&self, lanes: &[Lane], bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
         let owners: Vec<&str> = lanes.iter().map(|lane| lane.owner().as_str()).collect();
         let numbers = lanes.iter().map(|lane| fit(UNSENT, "lane", lane.number()));
         let numbers: Vec<i32> = numbers.collect::<Result<_, _>>()?;
-        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        let query = sqlx::query(self.sql().unsent.clone()).bind(owners).bind(numbers).bind(limit);
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let query = sqlx::query(self.sql().unsent.clone()).bind(owners).bind(numbers).bind(bytes);
         let rows = self.call(UNSENT, query).await?;
         let rows = rows.iter().map(read).collect::<Result<_, _>>();
         rows.map_err(|problem| error::statement(UNSENT, problem))

@@ -15,7 +15,7 @@ use support::{Fresh, fresh, next, pool, proxy, row, start, tick};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-const ALL: usize = 1_000;
+const ALL: usize = 1_000_000;
 
 /// Tries until it succeeds, with a deadline.
 async fn eventually<T, F: Future<Output = Result<T, StoreError>>>(

@@ -96,7 +96,7 @@ async fn everything_is_there(store: &PostgresStore) {
     let due = store.due(Duration::ZERO, 10).await.expect("due");
     assert_eq!(due.sagas.len(), 1, "{due:?}");
     assert_eq!((due.sagas[0].saga, due.sagas[0].wake_at), (RUNNING, WAKE_AT));
-    assert_eq!(store.unsent(&[Lane::application()], 10).await.expect("unsent"), [row()]);
+    assert_eq!(store.unsent(&[Lane::application()], 10_000).await.expect("unsent"), [row()]);
     let mut transaction = store.begin().await.expect("begin");
     let recorded = store.recorded(&mut transaction, &[COMMAND]).await.expect("recorded");
     assert_eq!(recorded.records, [record()]);
@@ -112,7 +112,7 @@ async fn sagas_go_on(store: &PostgresStore) {
     };
     store.commit(again).await.expect("commit");
     assert_eq!(store.load(&[RUNNING]).await.expect("load")[0].version, Version(3));
-    assert!(store.unsent(&[Lane::application()], 10).await.expect("unsent").is_empty());
+    assert!(store.unsent(&[Lane::application()], 10_000).await.expect("unsent").is_empty());
     let letters = sqlx::query_scalar("select count(*) from saga.dead_letter");
     let letters: i64 = letters.fetch_one(&pool().await).await.expect("count");
     assert_eq!(letters, 1);

@@ -45,8 +45,8 @@ impl<S: Transactional> Transactional for Faulty<S> {
 }
 
 impl<S: Outbox> Outbox for Faulty<S> {
-    async fn unsent(&self, lanes: &[Lane], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        self.faults.around(Operation::Unsent, self.inner.unsent(lanes, limit)).await
+    async fn unsent(&self, lanes: &[Lane], bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.faults.around(Operation::Unsent, self.inner.unsent(lanes, bytes)).await
     }
 
     async fn sent(&self, rows: &[OutboxId]) -> Result<(), StoreError> {

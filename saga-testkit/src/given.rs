@@ -19,7 +19,7 @@ pub(crate) const PLACE_ORDER: SagaName = SagaName::new("place-order");
 pub(crate) const CANCEL_ORDER: SagaName = SagaName::new("cancel-order");
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
 /// More rows than a law appends.
-pub(crate) const ALL: usize = 1_000;
+pub(crate) const ALL: usize = 1_000_000;
 
 pub(crate) fn lane(number: u32) -> Lane {
     Lane::new(ParticipantName::new("orchestrator"), number)

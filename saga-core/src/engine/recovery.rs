@@ -59,14 +59,15 @@ impl Worker {
 
     /// Publishes what waits in the outbox for the partitions in question, a page at a time.
     pub(super) async fn read_back(&mut self) -> Result<(), Error> {
-        let to_read_back = self.outlet.as_ref().and_then(Outlet::to_read_back);
-        let Some((numbers, limit)) = to_read_back else { return Ok(()) };
-        self.tidy().await;
-        let lanes = self.lanes(&numbers);
-        let unsent = || self.store.unsent(&lanes, limit);
-        let rows = Outage::outlasted(&self.stop, unsent).await?;
-        if let Some(outlet) = &mut self.outlet {
-            outlet.read_back(&numbers, limit, rows);
+        while let Some((numbers, bytes)) = self.outlet.as_ref().and_then(Outlet::to_read_back) {
+            self.tidy().await;
+            let lanes = self.lanes(&numbers);
+            let unsent = || self.store.unsent(&lanes, bytes);
+            let rows = Outage::outlasted(&self.stop, unsent).await?;
+            let Some(outlet) = &mut self.outlet else { break };
+            if !outlet.read_back(&numbers, bytes, rows) {
+                break;
+            }
         }
         Ok(())
     }
@@ -81,11 +82,14 @@ impl Worker {
     /// Looks for rows of our partitions that another engine committed and then died: it may have
     /// done so after we looked.
     async fn find_forgotten_rows(&mut self) {
-        let owned: Vec<_> = self.routing.owned().iter().copied().collect();
-        let (lanes, now) = (self.lanes(&owned), self.now());
-        let Some(outlet) = &mut self.outlet else { return };
-        if let Some(limit) = outlet.search_limit() {
-            outlet.searched(self.store.unsent(&lanes, limit).await, now);
+        let owned = self.routing.owned();
+        let Some((numbers, bytes)) = self.outlet.as_ref().and_then(|it| it.to_search(owned)) else {
+            return;
+        };
+        let unsent = self.store.unsent(&self.lanes(&numbers), bytes).await;
+        let now = self.now();
+        if let Some(outlet) = &mut self.outlet {
+            outlet.searched(unsent, now);
         }
     }
 

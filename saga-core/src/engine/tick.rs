@@ -14,6 +14,7 @@ use super::works::{Came, Works};
 use crate::machine::Event;
 use crate::message::Outcome;
 use crate::outage::Outage;
+use crate::outlet::Committed;
 use crate::store::erased::OpenTransaction;
 use crate::store::{StoreError, Tick};
 use crate::transport::Position;
@@ -122,9 +123,6 @@ impl Worker {
 
     /// Finds out what was written: the commit that seemed to fail may have been made, and its messages are in the outbox then.
     async fn catch_up(&mut self, round: &mut Round) -> Result<(), Error> {
-        let owned: Vec<_> = self.routing.owned().iter().copied().collect();
-        self.fall_behind(owned);
-        self.fall_behind(round.starting.iter().map(|it| it.work.home));
         self.read_back().await?;
         self.settle_started(&mut round.starting).await
     }
@@ -142,7 +140,13 @@ impl Worker {
         self.encode_starts(&mut round.starting, &effects, &mut tick)?;
         let facts = std::mem::take(&mut effects.facts);
         let rows = self.outbox(&works, &round.starting, facts, &mut tick);
-        self.commit(tick, effects.transaction).await?;
+        if let Err(error) = self.commit(tick, effects.transaction).await {
+            if matches!(error, StoreError::Unavailable { .. }) {
+                // It may have been made all the same, and its messages are in the outbox then.
+                self.fall_behind(rows.iter().map(Committed::lane));
+            }
+            return Err(error.into());
+        }
         self.publish(rows);
         self.finish(std::mem::take(round), works, came);
         Ok(())

@@ -274,10 +274,9 @@ impl Worker {
                 self.next_scan = Timestamp::default();
             }
             Ok(Received::Revoked(partitions)) => {
+                // A lane that is behind stays so: this engine may still commit for it, and that must
+                // not overtake what waits in the store. Who owns it now may publish the same.
                 self.routing.revoke(&partitions);
-                if let Some(outlet) = &mut self.outlet {
-                    outlet.leave(partitions.iter().map(|it| it.number));
-                }
                 debug!(?partitions, "partitions handed over");
             }
             Err(error) if error.is_transient() => {

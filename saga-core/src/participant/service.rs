@@ -40,7 +40,7 @@ pub(super) struct Service<S: Inbox> {
     pub(super) events: Topic,
     /// The size of the events topic, once it is known.
     pub(super) event_partitions: Option<u32>,
-    owned: BTreeSet<u32>,
+    pub(super) owned: BTreeSet<u32>,
     next_sweep: Instant,
     pub(super) stop: CancellationToken,
 }
@@ -190,20 +190,23 @@ impl<S: Inbox> Service<S> {
 
     /// Publishes what waits in the outbox for the partitions in question, a page at a time.
     pub(super) async fn read_back(&mut self) -> Result<(), Error> {
-        let Some((numbers, limit)) = self.outlet.to_read_back() else { return Ok(()) };
-        self.tidy().await;
-        let lanes = self.lanes(&numbers);
-        let unsent = || self.store.unsent(&lanes, limit);
-        let rows = Outage::outlasted(&self.stop, unsent).await?;
-        self.outlet.read_back(&numbers, limit, rows);
+        while let Some((numbers, bytes)) = self.outlet.to_read_back() {
+            self.tidy().await;
+            let lanes = self.lanes(&numbers);
+            let unsent = || self.store.unsent(&lanes, bytes);
+            let rows = Outage::outlasted(&self.stop, unsent).await?;
+            if !self.outlet.read_back(&numbers, bytes, rows) {
+                break;
+            }
+        }
         Ok(())
     }
 
     /// Looks for rows of our partitions that an earlier owner committed after we had looked.
     async fn sweep(&mut self) {
         self.next_sweep = Instant::now() + SWEEP_EVERY;
-        if let Some(limit) = self.outlet.search_limit() {
-            let unsent = self.store.unsent(&self.lanes(&self.owned), limit).await;
+        if let Some((numbers, bytes)) = self.outlet.to_search(&self.owned) {
+            let unsent = self.store.unsent(&self.lanes(&numbers), bytes).await;
             self.outlet.searched(unsent, SystemClock::new().now());
         }
     }

@@ -51,7 +51,7 @@ impl<S: Inbox> Service<S> {
                 tries = Tries::new(&self.stop);
                 continue;
             };
-            let Some(failure) = self.overcome(setback, &group, &mut tries).await? else {
+            let Some(failure) = self.overcome(setback, &mut tries).await? else {
                 groups.push(group);
                 continue;
             };
@@ -79,7 +79,6 @@ impl<S: Inbox> Service<S> {
     async fn overcome(
         &mut self,
         setback: Setback,
-        group: &[Incoming],
         tries: &mut Tries,
     ) -> Result<Option<Failure>, Error> {
         match setback {
@@ -95,8 +94,6 @@ impl<S: Inbox> Service<S> {
             }
             Setback::Store(error) if error.is_transient() => {
                 tries.outage.outlast(error).await?;
-                // What seemed to fail may have been written: its messages go before any later ones.
-                self.outlet.fall_behind(group.iter().map(|incoming| incoming.lane));
                 self.read_back().await?;
                 Ok(None)
             }
@@ -134,8 +131,8 @@ impl<S: Inbox> Service<S> {
                 let recorded = barrier.record(commands[index].id, answer);
                 self.reply(&mut written, &group[index], &recorded);
             }
-            if let Some(&first) = to_do.first() {
-                written.records.entry(group[first].lane).or_default().extend(facts);
+            if !facts.is_empty() {
+                written.records.entry(self.facts_lane(group)).or_default().extend(facts);
             }
         }
         Ok(self.commit(transaction, barrier.into_records(), &written).await?)

@@ -93,10 +93,19 @@ impl<S: Inbox> Service<S> {
         let handled = Handled { records, outbox, sent: sent.clone(), dead_letters };
         if let Err(error) = self.store.record(transaction, handled).await {
             self.outlet.put_back_acknowledged(sent);
+            if matches!(error, StoreError::Unavailable { .. }) {
+                // It may have been written all the same: its messages go before any later ones.
+                self.outlet.fall_behind(outgoing.iter().map(Committed::lane));
+            }
             return Err(error);
         }
         outgoing.into_iter().for_each(|row| self.outlet.push(row));
         Ok(())
+    }
+
+    /// Returns the lane of the facts that handlers tell: one for all of them, so that those of one key keep their order.
+    pub(super) fn facts_lane(&self, group: &[Incoming]) -> u32 {
+        self.owned.first().copied().unwrap_or(group[0].lane)
     }
 
     /// Makes one outbox row per lane of what is to be published.

@@ -23,7 +23,7 @@ pub(crate) trait DynSagaStore: Send + Sync {
     fn commit(&self, tick: Tick) -> StoreFuture<'_, ()>;
     fn due(&self, horizon: Duration, limit: usize) -> StoreFuture<'_, DueSagas>;
     fn history(&self, saga: SagaId) -> StoreFuture<'_, Vec<HistoryRecord>>;
-    fn unsent<'a>(&'a self, lanes: &'a [Lane], limit: usize) -> StoreFuture<'a, Vec<OutboxRow>>;
+    fn unsent<'a>(&'a self, lanes: &'a [Lane], bytes: usize) -> StoreFuture<'a, Vec<OutboxRow>>;
     fn sent<'a>(&'a self, rows: &'a [OutboxId]) -> StoreFuture<'a, ()>;
     /// Returns true if the participant runs inside this store's transactions.
     fn is_local(&self, participant: &ParticipantName) -> bool;
@@ -129,8 +129,8 @@ impl<S: SagaStore> DynSagaStore for LocalStore<S> {
         Box::pin(self.store.history(saga))
     }
 
-    fn unsent<'a>(&'a self, lanes: &'a [Lane], limit: usize) -> StoreFuture<'a, Vec<OutboxRow>> {
-        Box::pin(self.store.unsent(lanes, limit))
+    fn unsent<'a>(&'a self, lanes: &'a [Lane], bytes: usize) -> StoreFuture<'a, Vec<OutboxRow>> {
+        Box::pin(self.store.unsent(lanes, bytes))
     }
 
     fn sent<'a>(&'a self, rows: &'a [OutboxId]) -> StoreFuture<'a, ()> {

@@ -250,8 +250,8 @@ impl<S: Clone + Send + Sync + 'static> Transactional for MemoryStore<S> {
 }
 
 impl<S: Clone + Send + Sync + 'static> Outbox for MemoryStore<S> {
-    async fn unsent(&self, lanes: &[Lane], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        Ok(self.data().tables.unsent(lanes, limit))
+    async fn unsent(&self, lanes: &[Lane], bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        Ok(self.data().tables.unsent(lanes, bytes))
     }
 
     async fn sent(&self, rows: &[OutboxId]) -> Result<(), StoreError> {

@@ -27,8 +27,9 @@ use crate::{
 /// - `sent_rows_are_gone_and_only_those`: a row that was never named in `sent` stays for ever.
 /// - `a_lease_has_one_holder`: until it ends or is released; the holder may renew it.
 pub trait Outbox: Send + Sync + 'static {
-    /// Reads what is left in some lanes, at most `limit` rows: lane by lane, and in a lane in the order
-    /// that its rows were appended.
+    /// Reads what is left in some lanes: lane by lane, and in a lane in the order that its rows were
+    /// appended. The last one is that with which the bodies come to `bytes` or more; if they come to less,
+    /// they are all that is left.
     ///
     /// # Errors
     ///
@@ -36,7 +37,7 @@ pub trait Outbox: Send + Sync + 'static {
     fn unsent(
         &self,
         lanes: &[Lane],
-        limit: usize,
+        bytes: usize,
     ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
 
     /// Deletes rows whose records the broker has acknowledged. Rows that are gone already are no error.

@@ -53,8 +53,8 @@ impl Transactional for Strict {
 }
 
 impl Outbox for Strict {
-    async fn unsent(&self, lanes: &[Lane], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        self.db.unsent(lanes, limit).await
+    async fn unsent(&self, lanes: &[Lane], bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.db.unsent(lanes, bytes).await
     }
 
     async fn sent(&self, rows: &[OutboxId]) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ use crate::Fixture;
 use crate::given::{ALL, HOUR, commit, lane, outbox_tick, row, unsent};
 use crate::run::race;
 
-/// What waits in a lane comes back in the order of its ids, whole, and a limit cuts off the latest.
+/// What waits in a lane comes back in the order of its ids, whole, and a limit of bytes cuts off the latest.
 pub async fn unsent_rows_come_back_in_order<F: Fixture<Store: SagaStore>>(fixture: F) {
     let (store, lane) = (fixture.store(), lane(0));
     let rows: Vec<_> = (0..24).map(|n| row(&lane, &format!("\u{0}row {n}"))).collect();
@@ -19,9 +19,12 @@ pub async fn unsent_rows_come_back_in_order<F: Fixture<Store: SagaStore>>(fixtur
         commit(store, outbox_tick(rows.to_vec()), "an append").await;
     }
     assert_eq!(unsent(store, &lane).await, rows, "every row must come back as appended, in order");
-    for limit in [1, 7, 24] {
-        let first = store.unsent(std::slice::from_ref(&lane), limit).await.expect("unsent");
-        assert_eq!(first, rows[..limit], "a limit of {limit} must give the first rows");
+    for count in [1, 7, 24] {
+        let limit = bytes(&rows[..count]);
+        for limit in [limit - 1, limit] {
+            let first = store.unsent(std::slice::from_ref(&lane), limit).await.expect("unsent");
+            assert_eq!(first, rows[..count], "{limit} bytes must give the first {count} rows");
+        }
     }
 }
 
@@ -40,13 +43,19 @@ pub async fn lanes_are_separate<F: Fixture<Store: SagaStore>>(fixture: F) {
     for lane in &lanes[1..] {
         assert_eq!(of(&several, lane), of(&rows, lane), "lane {lane} must keep its order");
     }
-    let some = store.unsent(&lanes, 5).await.expect("unsent");
-    assert_eq!(some.len(), 5, "a limit must be filled: {some:?}");
+    let limit = bytes(&rows[..5]);
+    let some = store.unsent(&lanes, limit).await.expect("unsent");
+    assert!(bytes(&some) >= limit, "a limit must be filled: {some:?}");
+    assert!(bytes(&some[1..]) < limit, "a limit must be kept: {some:?}");
     for lane in &lanes {
         let (some, all) = (of(&some, lane), of(&rows, lane));
         assert_eq!(some, all[..some.len()], "a limit must not leave gaps in lane {lane}");
     }
     assert_eq!(store.unsent(&[], ALL).await.expect("unsent"), [], "no lane was asked for");
+}
+
+fn bytes(rows: &[OutboxRow]) -> usize {
+    rows.iter().map(|row| row.body.len()).sum()
 }
 
 /// A row is there until it is named as sent, alone or in a tick. Naming it again is no error.

@@ -220,9 +220,15 @@ impl Tables {
         self.sagas.get(&saga).map(|row| row.history.clone()).unwrap_or_default()
     }
 
-    pub(super) fn unsent(&self, lanes: &[Lane], limit: usize) -> Vec<OutboxRow> {
+    pub(super) fn unsent(&self, lanes: &[Lane], bytes: usize) -> Vec<OutboxRow> {
         let lanes: BTreeSet<&Lane> = lanes.iter().collect();
-        lanes.into_iter().flat_map(|lane| self.unsent_in(lane)).take(limit).collect()
+        let mut before = 0;
+        let has_room = |row: &OutboxRow| {
+            let has_room = before < bytes.max(1);
+            before += row.body.len();
+            has_room
+        };
+        lanes.into_iter().flat_map(|lane| self.unsent_in(lane)).take_while(has_room).collect()
     }
 
     fn unsent_in(&self, lane: &Lane) -> impl Iterator<Item = OutboxRow> {

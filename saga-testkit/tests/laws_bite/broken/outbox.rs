@@ -10,31 +10,39 @@ use super::{Broken, Defect, between_two_statements, cut};
 const AGES: Duration = Duration::from_hours(100_000);
 
 impl Outbox for Broken {
-    async fn unsent(&self, lanes: &[Lane], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn unsent(&self, lanes: &[Lane], bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
         let all = usize::MAX;
         let mut rows = match self.defect {
             Some(Defect::IgnoresLimits) => self.inner.unsent(lanes, all).await?,
             Some(Defect::LimitsFromTheEnd) => {
                 let rows = self.inner.unsent(lanes, all).await?;
-                rows[rows.len().saturating_sub(limit)..].to_vec()
+                let mut free = bytes;
+                let has_room = |row: &OutboxRow| {
+                    let is_within = free > 0;
+                    free = free.saturating_sub(row.body.len());
+                    is_within
+                };
+                let mut rows: Vec<_> = rows.into_iter().rev().take_while(has_room).collect();
+                rows.reverse();
+                rows
             }
             Some(Defect::MixesLanesOfAnOwner) => {
                 self.inner
-                    .unsent(&self.mixed(|lane, asked| lane.owner() == asked.owner(), lanes), limit)
+                    .unsent(&self.mixed(|lane, asked| lane.owner() == asked.owner(), lanes), bytes)
                     .await?
             }
             Some(Defect::MixesOwners) => {
                 self.inner
                     .unsent(
                         &self.mixed(|lane, asked| lane.number() == asked.number(), lanes),
-                        limit,
+                        bytes,
                     )
                     .await?
             }
             Some(Defect::ReadsOneLaneOnly) => {
-                self.inner.unsent(&lanes[..lanes.len().min(1)], limit).await?
+                self.inner.unsent(&lanes[..lanes.len().min(1)], bytes).await?
             }
-            _ => self.inner.unsent(lanes, limit).await?,
+            _ => self.inner.unsent(lanes, bytes).await?,
         };
         match self.defect {
             Some(Defect::OutboxComesBackwards) => rows.reverse(),
