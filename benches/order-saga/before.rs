@@ -18,6 +18,9 @@ use crate::saga::{Nap, OrderData};
 /// How many sagas one commit stores.
 const BATCH: u64 = 512;
 
+/// The number of the first order that was there before; no run has as many.
+const BEFORE: u64 = u64::MAX / 4;
+
 /// Stores as many finished and waiting sagas as were asked for, with an engine of its own.
 pub(crate) async fn fill(
     arguments: &Arguments,
@@ -45,7 +48,7 @@ pub(crate) async fn fill(
 
 /// Lets the engine finish one saga, and removes its effects.
 async fn finished(place: &Place, engine: &Engine) -> anyhow::Result<SagaId> {
-    let order = Order::new(u64::MAX / 4, Variant::A);
+    let order = Order::new(BEFORE - 1, Variant::A);
     let key = IdempotencyKey::new(order.id.to_string())?;
     let started = engine.start(key, OrderData::from(order)).await?;
     ensure!(started.outcome().await? == Status::Completed, "the first saga was not completed");
@@ -94,7 +97,9 @@ impl Model {
     }
 
     fn new_saga(&self, number: u64) -> anyhow::Result<(SagaId, NewSaga)> {
-        let key = Some(IdempotencyKey::new(format!("00000000-there-before-{number:012}"))?);
+        // A key as the run's own, so that it lies among them in the index.
+        let order = Order::new(BEFORE + number, Variant::A);
+        let key = Some(IdempotencyKey::new(order.id.to_string())?);
         Ok((SagaId::now(), NewSaga { key, ..self.snapshot.new.clone() }))
     }
 

@@ -24,8 +24,8 @@ const BATCH_MAX: usize = 512;
 
 /// Rows are looked up one by one in an index: a plan that is made while a table is small reads all
 /// of it, and is kept.
-pub(super) const PLANS: &str = "set enable_seqscan = off; set enable_hashjoin = off; \
-    set enable_mergejoin = off; set plan_cache_mode = force_generic_plan";
+pub(super) const PLANS: &str = "set jit = off; set enable_seqscan = off; \
+    set enable_hashjoin = off; set enable_mergejoin = off; set plan_cache_mode = force_generic_plan";
 
 /// A loop that moves orders.
 pub(crate) struct Local {
