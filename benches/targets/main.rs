@@ -52,13 +52,13 @@ fn few() -> anyhow::Result<()> {
 /// What must not slow the rest: a share is of the same work without it.
 fn flat() -> anyhow::Result<()> {
     let [none, some, all, finished, retention, snapshot, waiting] = in_turn([
-        "--n 40000",
-        "--n 40000 --variant B",
-        "--n 40000 --variant C",
-        "--n 40000 --finished-before 1000000",
-        "--n 40000 --finished-before 100000 --retention",
-        "--n 40000 --snapshot",
-        "--n 40000 --waiting-before 100000",
+        "--n 100000",
+        "--n 100000 --variant B",
+        "--n 100000 --variant C",
+        "--n 100000 --finished-before 1000000",
+        "--n 100000 --finished-before 100000 --retention",
+        "--n 100000 --snapshot",
+        "--n 100000 --waiting-before 100000",
     ])?;
     let of_none = |runs: &Runs| percent(runs.median_over(&none, "/sagas_per_s"), 0);
     row("10 % compensated: share of none", "≥ 80 %", &of_none(&some));
