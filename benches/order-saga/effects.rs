@@ -75,6 +75,17 @@ impl EffectTable {
         }
         Ok(())
     }
+
+    /// Removes the effects of some orders.
+    pub(crate) async fn remove(
+        &self,
+        connection: &mut PgConnection,
+        orders: &[Uuid],
+    ) -> anyhow::Result<()> {
+        let text = format!("delete from {self} where saga_id = any($1)");
+        sqlx::query(AssertSqlSafe(text)).bind(orders).execute(connection).await?;
+        Ok(())
+    }
 }
 
 /// Fails if an effect is missing.

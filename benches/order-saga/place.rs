@@ -80,6 +80,16 @@ impl Place {
         effects::none_missing(&expected)
     }
 
+    /// Removes the effects of these orders, which were only to warm up.
+    pub(crate) async fn forget(&self, orders: &[Order]) -> anyhow::Result<()> {
+        let orders: Vec<_> = orders.iter().map(|order| order.id).collect();
+        for url in self.with_effects() {
+            let mut admin = METER.connect(&url).await?;
+            self.effects.remove(&mut admin, &orders).await?;
+        }
+        Ok(())
+    }
+
     fn with_effects(&self) -> Vec<String> {
         let mut urls = self.participants.to_vec();
         urls.dedup();

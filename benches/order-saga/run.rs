@@ -1,5 +1,6 @@
 //! One run: prepare, measure, verify.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,9 +62,7 @@ pub(crate) async fn run(
             ("floor", measure(shop, arguments, &place, driver).await?)
         }
     };
-    let n = arguments.n + warm_up(arguments);
-    let orders: Vec<_> = (0..n).map(|number| Order::new(number, arguments.variant)).collect();
-    place.verify(&orders).await?;
+    place.verify(&orders(arguments, 0..arguments.n)).await?;
     Ok(Figures::new(name, arguments, &measured))
 }
 
@@ -79,6 +78,9 @@ async fn measure<S: Shop>(
     closed_loop::run(&shop, arguments, n..n + 1).await?;
     let ready = shop.began().map(|began| began.elapsed());
     closed_loop::run(&shop, arguments, n + 1..end).await?;
+    let first = orders(arguments, n..end);
+    place.verify(&first).await?;
+    place.forget(&first).await?;
     if let Some(driver) = driver {
         driver.begin().await?;
     }
@@ -101,6 +103,10 @@ async fn idle(arguments: &Arguments) -> Option<f64> {
     let before = own_cpu();
     tokio::time::sleep(span).await;
     Some(own_cpu().saturating_sub(before).as_secs_f64() / span.as_secs_f64())
+}
+
+fn orders(arguments: &Arguments, numbers: Range<u64>) -> Vec<Order> {
+    numbers.map(|number| Order::new(number, arguments.variant)).collect()
 }
 
 const fn warm_up(arguments: &Arguments) -> u64 {
