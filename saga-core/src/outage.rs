@@ -55,6 +55,7 @@ impl Outage {
             "not available; trying again"
         );
         tokio::select! {
+            biased;
             () = tokio::time::sleep(BACKOFF.delay(self.tries, 0)) => Ok(()),
             () = self.stop.cancelled() => Err(Error::Stopped),
         }

@@ -144,10 +144,11 @@ impl<S: Outbox> Worker<S> {
         tokio::pin!(poll);
         loop {
             tokio::select! {
-                () = self.outlet.progress() => {}
-                () = self.wake.notified() => return,
-                () = &mut poll => return,
+                biased;
                 () = self.stop.cancelled() => return,
+                () = &mut poll => return,
+                () = self.wake.notified() => return,
+                () = self.outlet.progress() => {}
             }
             self.outlet.collect();
             if self.outlet.is_empty() {

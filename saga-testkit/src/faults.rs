@@ -1,6 +1,7 @@
-//! A store that fails or dies when a test says so.
+//! A store or a transport that fails, dies or stands still when a test says so.
 
 mod script;
+mod transport;
 
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use saga_core::store::{
 use saga_core::{IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, SagaId, SagaName, StoreError};
 
 pub use script::{Faults, Moment, Operation};
+pub use transport::{FaultyPublisher, FaultySubscriber};
 
-/// A store whose calls fail or die as its [`Faults`] say, and otherwise reach the store inside.
+/// A store or a transport whose calls fail or die as its [`Faults`] say, and otherwise reach what is inside.
 #[derive(Debug, Clone)]
 pub struct Faulty<S> {
     inner: S,
@@ -20,12 +22,12 @@ pub struct Faulty<S> {
 }
 
 impl<S> Faulty<S> {
-    /// Wraps a store. Stores that share `faults` are those of one process: they die together.
+    /// Wraps a store or a transport. What shares `faults` is of one process and dies together.
     pub fn new(inner: S, faults: &Faults) -> Self {
         Self { inner, faults: faults.clone() }
     }
 
-    /// Returns the store inside, which never fails on purpose.
+    /// Returns what is inside, which never fails on purpose.
     pub const fn inner(&self) -> &S {
         &self.inner
     }

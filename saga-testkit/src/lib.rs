@@ -42,7 +42,7 @@
 //! |---|---|
 //! | a backend for state | [`store`], [`inbox`], [`purge`] |
 //! | time that moves when a test says so | [`ManualClock`] |
-//! | a store that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
+//! | a store or a transport that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
 
 #![expect(clippy::missing_panics_doc, reason = "a broken law panics")]
 
@@ -58,7 +58,7 @@ pub mod store;
 pub mod transport;
 
 pub use clock::ManualClock;
-pub use faults::{Faults, Faulty, Moment, Operation};
+pub use faults::{Faults, Faulty, FaultyPublisher, FaultySubscriber, Moment, Operation};
 pub use fixture::Fixture;
 #[doc(hidden)]
 pub use run::run;

@@ -189,7 +189,13 @@ impl Worker {
         let has_room = self.has_room();
         let has_sent = self.outlet.as_ref().is_some_and(Outlet::has_acknowledged);
         tokio::select! {
+            // In this order, so that a run can be repeated; what loses here is gathered right after.
+            biased;
             () = self.stop.cancelled() => {}
+            () = tokio::time::sleep_until(self.next_look), if !self.watchers.is_empty() => {
+                self.next_look = Instant::now() + LOOK_AFTER_EVERY;
+                self.look_after_all().await;
+            }
             request = self.requests.recv() => match request {
                 Some(request) => self.requested(request, batch),
                 // Every handle is gone, so the stop is on its way.
@@ -202,10 +208,6 @@ impl Worker {
             connected = connected(self.connecting.as_mut()) => self.connected(connected)?,
             () = self.clock.sleep_until_dyn(wake) => {}
             () = tokio::time::sleep(TIDY_AFTER), if has_sent => self.tidy().await,
-            () = tokio::time::sleep_until(self.next_look), if !self.watchers.is_empty() => {
-                self.next_look = Instant::now() + LOOK_AFTER_EVERY;
-                self.look_after_all().await;
-            }
         }
         Ok(())
     }

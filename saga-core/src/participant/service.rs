@@ -84,6 +84,7 @@ impl<S: Inbox> Service<S> {
                 break Ok(());
             }
             let stepped = tokio::select! {
+                biased;
                 stepped = self.step(&mut *subscriber, &stop) => stepped,
                 // What was not committed is rolled back and comes again.
                 () = grace_is_over(&stop) => break Ok(()),
@@ -132,6 +133,10 @@ impl<S: Inbox> Service<S> {
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         tokio::select! {
+            // In this order, so that a run can be repeated; a sweep is not put off by what keeps coming.
+            biased;
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep_until(self.next_sweep) => self.sweep().await,
             received = subscriber.receive(BATCH_MAX), if self.outlet.has_room() => match received {
                 Ok(Received::Deliveries(deliveries)) => {
                     let positions = self.handle(deliveries).await?;
@@ -153,8 +158,6 @@ impl<S: Inbox> Service<S> {
             },
             () = self.outlet.progress() => {}
             () = tokio::time::sleep(TIDY_AFTER), if self.outlet.has_acknowledged() => self.tidy().await,
-            () = tokio::time::sleep_until(self.next_sweep) => self.sweep().await,
-            () = stop.cancelled() => {}
         }
         self.outlet.collect();
         self.read_back().await

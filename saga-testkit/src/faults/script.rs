@@ -1,13 +1,16 @@
-//! Which call of a faulty store fails, and when.
+//! Which call of a faulty store or transport fails, and when.
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use saga_core::StoreError;
+use saga_core::{StoreError, TransportError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// A kind of call to a store.
+/// A kind of call to a store or a transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
@@ -33,6 +36,12 @@ pub enum Operation {
     Recorded,
     /// `record`.
     Record,
+    /// `publish`.
+    Publish,
+    /// `receive`.
+    Receive,
+    /// `acknowledge`.
+    Acknowledge,
     /// Whatever makes decisions durable: [`Commit`](Self::Commit) and [`Record`](Self::Record), counted together.
     Write,
 }
@@ -51,6 +60,9 @@ impl Operation {
             Self::History => "history",
             Self::Recorded => "recorded",
             Self::Record => "record",
+            Self::Publish => "publish",
+            Self::Receive => "receive",
+            Self::Acknowledge => "acknowledge",
             Self::Write => "write",
         }
     }
@@ -73,7 +85,7 @@ pub enum Moment {
     After,
 }
 
-/// The script of one or more [`Faulty`](crate::Faulty) stores. Clones are handles to the same script.
+/// The script of what one process uses: its [`Faulty`](crate::Faulty) stores and transports. Clones are handles to the same script.
 ///
 /// Calls are counted from 1, over the whole life of the script. To try every crash point, run once
 /// without a fault, read [`calls`](Self::calls), and then run again for each of them.
@@ -113,7 +125,7 @@ struct Script {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Fault {
+pub(crate) struct Fault {
     operation: Operation,
     nth: u64,
     moment: Moment,
@@ -124,7 +136,16 @@ struct Fault {
 enum Kind {
     Fail,
     Kill,
+    Crash,
+    Pause(Duration),
 }
+
+/// A call that failed because a script says so.
+#[derive(Debug)]
+pub(crate) struct Planned(Operation);
+
+/// What a task of a crashed process unwinds with.
+struct Crashed;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Health {
@@ -138,7 +159,12 @@ enum Condition {
     #[default]
     Well,
     Away,
+    /// Nothing returns.
     Dead,
+    /// Every task that calls unwinds.
+    Crashed,
+    /// Nothing returns before this.
+    Paused(Instant),
 }
 
 impl Faults {
@@ -162,12 +188,27 @@ impl Faults {
         self.script().planned.push(Fault { operation, nth, moment, kind: Kind::Kill });
     }
 
-    /// Lets every call fail with [`StoreError::Unavailable`] and without effect, until [`revive`](Self::revive).
+    /// Lets the process crash in the `nth` call of `operation`: that task ends there, and every other
+    /// task of the process in its next call, or at once if it waits in one.
+    ///
+    /// They end by unwinding, without a message. Transactions that were open are rolled back.
+    pub fn crash_at(&self, operation: Operation, nth: u64, moment: Moment) {
+        self.script().planned.push(Fault { operation, nth, moment, kind: Kind::Crash });
+    }
+
+    /// Lets the process stand still for a while in the `nth` call of `operation`, and then go on as if
+    /// no time had passed, though others may have taken over what it held.
+    pub fn pause_at(&self, operation: Operation, nth: u64, moment: Moment, duration: Duration) {
+        let kind = Kind::Pause(duration);
+        self.script().planned.push(Fault { operation, nth, moment, kind });
+    }
+
+    /// Lets every call fail as unavailable and without effect, until [`revive`](Self::revive).
     pub fn outage(&self) {
         self.set(Condition::Away);
     }
 
-    /// Ends an outage or a death. Faults that are still ahead stay.
+    /// Ends an outage or a death; a crash is for ever. Faults that are still ahead stay.
     pub fn revive(&self) {
         self.shared.health.send_modify(|health| {
             health.condition = Condition::Well;
@@ -180,6 +221,11 @@ impl Faults {
         self.wait_until(|health| health.condition == Condition::Dead).await;
     }
 
+    /// Waits until a planned crash has happened; returns at once if it has.
+    pub async fn crashed(&self) {
+        self.wait_until(|health| health.condition == Condition::Crashed).await;
+    }
+
     /// Returns how many calls of `operation` were made. Calls during an outage or a death do not count.
     #[must_use]
     pub fn calls(&self, operation: Operation) -> u64 {
@@ -187,50 +233,113 @@ impl Faults {
     }
 
     /// Makes a call, unless a fault strikes before it, and tells what came of it, unless one strikes after it.
-    pub(crate) async fn around<T: Send>(
+    pub(crate) async fn around<T: Send, E: From<Planned>>(
         &self,
         operation: Operation,
-        call: impl Future<Output = Result<T, StoreError>> + Send,
-    ) -> Result<T, StoreError> {
-        self.survive(operation).await?;
-        let fault = self.script().next(operation);
-        self.strike(fault, Moment::Before, operation).await?;
+        call: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E> {
+        let fault = self.before(operation).await?;
         let result = call.await;
         self.strike(fault, Moment::After, operation).await?;
         // An outage that began meanwhile lets what is under way end; a death does not.
-        if self.shared.health.borrow().condition == Condition::Dead {
+        if self.condition() != Condition::Away {
             self.survive(operation).await?;
         }
         result
     }
 
-    async fn strike(
+    /// Counts a call, and returns the fault that was planned for it unless it strikes before the call.
+    pub(crate) async fn before(&self, operation: Operation) -> Result<Option<Fault>, Planned> {
+        self.survive(operation).await?;
+        let fault = self.script().next(operation);
+        self.strike(fault, Moment::Before, operation).await?;
+        Ok(fault)
+    }
+
+    /// As [`around`](Self::around), for a call that does not wait. It cannot be killed or paused, only crash or fail.
+    pub(crate) fn around_now<T>(
+        &self,
+        operation: Operation,
+        call: impl FnOnce() -> T,
+    ) -> Result<T, Planned> {
+        match self.condition() {
+            Condition::Crashed => unwind(),
+            Condition::Away | Condition::Dead => return Err(Planned(operation)),
+            Condition::Well | Condition::Paused(_) => {}
+        }
+        let fault = self.script().next(operation);
+        self.strike_now(fault, Moment::Before)?;
+        let output = call();
+        self.strike_now(fault, Moment::After)?;
+        Ok(output)
+    }
+
+    pub(crate) async fn strike(
         &self,
         fault: Option<Fault>,
         moment: Moment,
         operation: Operation,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Planned> {
         match fault.filter(|fault| fault.moment == moment).map(|fault| fault.kind) {
             None => Ok(()),
-            Some(Kind::Fail) => Err(unavailable(operation)),
-            Some(Kind::Kill) => {
-                self.set(Condition::Dead);
-                self.survive(operation).await
+            Some(Kind::Fail) => Err(Planned(operation)),
+            Some(Kind::Kill) => self.fall(Condition::Dead, operation).await,
+            Some(Kind::Crash) => self.fall(Condition::Crashed, operation).await,
+            Some(Kind::Pause(duration)) => {
+                self.fall(Condition::Paused(Instant::now() + duration), operation).await
             }
         }
     }
 
-    /// Fails during an outage, and after a death once it is over.
-    async fn survive(&self, operation: Operation) -> Result<(), StoreError> {
-        let Health { condition, revivals } = *self.shared.health.borrow();
-        match condition {
-            Condition::Well => Ok(()),
-            Condition::Away => Err(unavailable(operation)),
-            Condition::Dead => {
-                self.wait_until(|health| health.revivals > revivals).await;
-                Err(unavailable(operation))
+    fn strike_now(&self, fault: Option<Fault>, moment: Moment) -> Result<(), Planned> {
+        match fault.filter(|fault| fault.moment == moment) {
+            None => Ok(()),
+            Some(Fault { kind: Kind::Crash, .. }) => {
+                self.set(Condition::Crashed);
+                unwind()
+            }
+            Some(Fault { operation, .. }) => Err(Planned(operation)),
+        }
+    }
+
+    async fn fall(&self, condition: Condition, operation: Operation) -> Result<(), Planned> {
+        self.set(condition);
+        self.survive(operation).await
+    }
+
+    /// Fails during an outage, and after a death once it is over; waits for the end of a pause.
+    pub(crate) async fn survive(&self, operation: Operation) -> Result<(), Planned> {
+        let revivals = self.shared.health.borrow().revivals;
+        loop {
+            match self.condition() {
+                Condition::Well => return Ok(()),
+                Condition::Away => return Err(Planned(operation)),
+                Condition::Dead => {
+                    self.wait_until(|health| health.revivals > revivals).await;
+                    return Err(Planned(operation));
+                }
+                Condition::Crashed => unwind(),
+                Condition::Paused(until) => {
+                    tokio::time::sleep_until(until).await;
+                    self.shared.health.send_if_modified(|health| {
+                        let is_over = health.condition == Condition::Paused(until);
+                        if is_over {
+                            health.condition = Condition::Well;
+                        }
+                        is_over
+                    });
+                }
             }
         }
+    }
+
+    /// Waits until the process is no longer well.
+    pub(crate) async fn trouble(&self) {
+        self.wait_until(|health| health.condition != Condition::Well).await;
+    }
+
+    fn condition(&self) -> Condition {
+        self.shared.health.borrow().condition
     }
 
     fn set(&self, condition: Condition) {
@@ -245,6 +354,11 @@ impl Faults {
     fn script(&self) -> MutexGuard<'_, Script> {
         self.shared.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Ends the task without a message: a process that crashes says nothing.
+fn unwind() -> ! {
+    resume_unwind(Box::new(Crashed))
 }
 
 impl Script {
@@ -263,6 +377,14 @@ impl Script {
     }
 }
 
-fn unavailable(operation: Operation) -> StoreError {
-    StoreError::Unavailable { operation: operation.name(), source: "a planned fault".into() }
+impl From<Planned> for StoreError {
+    fn from(Planned(operation): Planned) -> Self {
+        Self::Unavailable { operation: operation.name(), source: "a planned fault".into() }
+    }
+}
+
+impl From<Planned> for TransportError {
+    fn from(Planned(operation): Planned) -> Self {
+        Self::Unavailable { operation: operation.name(), source: "a planned fault".into() }
+    }
 }
