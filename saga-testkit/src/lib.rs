@@ -1,4 +1,6 @@
-//! The laws of every contract of `saga-core` as test functions, a clock that a test holds, and faults on demand.
+//! Proves sagas: [`prove`] plays yours through everything that can go wrong, in one line of `cargo test`.
+//!
+//! Beside it: the laws of every contract of `saga-core` as test functions, a clock that a test holds, and faults on demand.
 //!
 //! Whoever writes a backend proves it with one line per contract and a [`Fixture`] of some 20 lines:
 //!
@@ -40,6 +42,7 @@
 //!
 //! | for | there is |
 //! |---|---|
+//! | a saga of yours | [`prove`], [`simulate`], [`Subject`] |
 //! | a backend for state | [`store`], [`inbox`], [`purge`] |
 //! | time that moves when a test says so | [`ManualClock`] |
 //! | a store or a transport that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
@@ -52,6 +55,7 @@ mod fixture;
 mod given;
 pub mod inbox;
 mod laws;
+mod proof;
 pub mod purge;
 mod run;
 pub mod store;
@@ -60,5 +64,6 @@ pub mod transport;
 pub use clock::ManualClock;
 pub use faults::{Faults, Faulty, FaultyPublisher, FaultySubscriber, Moment, Operation};
 pub use fixture::Fixture;
+pub use proof::{Report, SimulatedClock, Subject, prove, simulate};
 #[doc(hidden)]
 pub use run::run;

@@ -46,6 +46,12 @@ pub enum Operation {
     Write,
 }
 
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl Operation {
     const fn name(self) -> &'static str {
         match self {

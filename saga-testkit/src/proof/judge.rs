@@ -1,0 +1,145 @@
+//! What must hold once a saga has ended, whatever went wrong on the way.
+
+use std::collections::{HashMap, HashSet};
+
+use saga_core::machine::{HistoryEntry, HistoryKind};
+use saga_core::{Status, StepName};
+
+use super::scene::Carried;
+use super::services::World;
+use super::subject::Subject;
+use super::trouble::Side;
+
+/// Returns what does not hold, in words.
+pub(super) fn judge<P: Subject>(
+    world: &World<'_, P>,
+    status: Status,
+    history: &[HistoryEntry],
+) -> Result<(), String> {
+    let carried = world.scene.on_record();
+    one_outcome_per_step(history)?;
+    at_most_once(&carried)?;
+    barred(&carried)?;
+    in_reverse(
+        &carried,
+        |step| world.scene.place(step, Side::Compensation),
+        |step| world.scene.place(step, Side::Action),
+    )?;
+    nothing_left(world)?;
+    if status == Status::Parked && was_rejected(history) {
+        return Ok(());
+    }
+    one_end(status, history)?;
+    all_or_nothing(status, &carried)?;
+    world.subject.check(&world.store, status)
+}
+
+/// Only a person can end a saga that was refused something when it could no longer turn back.
+fn was_rejected(history: &[HistoryEntry]) -> bool {
+    history.iter().any(|entry| entry.kind == HistoryKind::Rejected)
+}
+
+/// The saga has ended, once, and nothing has happened to it since.
+fn one_end(status: Status, history: &[HistoryEntry]) -> Result<(), String> {
+    if !status.is_final() {
+        return Err(format!(
+            "it is still {status}, though the trouble is over and it was tried again"
+        ));
+    }
+    let is_end = |entry: &&HistoryEntry| {
+        matches!(entry.kind, HistoryKind::Completed | HistoryKind::SagaCompensated)
+    };
+    match (history.iter().filter(is_end).count(), history.last()) {
+        (1, Some(last)) if is_end(&last) => Ok(()),
+        (1, last) => Err(format!("something happened after its end: {last:?}")),
+        (ends, _) => Err(format!("it has ended {ends} times")),
+    }
+}
+
+/// No step has succeeded twice, or succeeded and been rejected.
+fn one_outcome_per_step(history: &[HistoryEntry]) -> Result<(), String> {
+    let mut outcomes = HashMap::<&StepName, u32>::new();
+    for entry in history {
+        if let (HistoryKind::Succeeded | HistoryKind::Rejected, Some(step)) =
+            (entry.kind, &entry.step)
+        {
+            *outcomes.entry(step).or_default() += 1;
+        }
+    }
+    match outcomes.into_iter().find(|(_, outcomes)| *outcomes > 1) {
+        Some((step, outcomes)) => Err(format!("`{step}` has {outcomes} outcomes")),
+        None => Ok(()),
+    }
+}
+
+/// No command has been carried out twice.
+fn at_most_once(carried: &[Carried]) -> Result<(), String> {
+    let mut known = HashSet::new();
+    match carried.iter().find(|it| !known.insert(it.command)) {
+        Some(Carried { step, side, .. }) => {
+            Err(format!("the {side} of `{step}` was carried out twice"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A completed saga has undone nothing; of a compensated one every effect is undone.
+fn all_or_nothing(status: Status, carried: &[Carried]) -> Result<(), String> {
+    let done = |side| carried.iter().filter(move |it| it.has_succeeded && it.side == side);
+    let undone = || done(Side::Compensation).filter(|it| !it.is_empty);
+    if status == Status::Completed {
+        return match undone().next() {
+            Some(it) => Err(format!("it completed, and `{}` was undone", it.step)),
+            None => Ok(()),
+        };
+    }
+    match done(Side::Action).find(|action| undone().all(|it| it.step != action.step)) {
+        Some(action) => Err(format!("it was compensated, and `{}` was not undone", action.step)),
+        None => Ok(()),
+    }
+}
+
+/// No action has been carried out after its compensation.
+fn barred(carried: &[Carried]) -> Result<(), String> {
+    let mut undone = HashSet::new();
+    for it in carried.iter().filter(|it| it.has_succeeded) {
+        match it.side {
+            Side::Compensation => drop(undone.insert(&it.step)),
+            Side::Action if undone.contains(&it.step) => {
+                return Err(format!("`{}` was carried out after it had been undone", it.step));
+            }
+            Side::Action => {}
+        }
+    }
+    Ok(())
+}
+
+/// Of two steps of which the second began when the first was done, the second is undone first.
+fn in_reverse(
+    carried: &[Carried],
+    undo_sent: impl Fn(&StepName) -> Option<usize>,
+    action_sent: impl Fn(&StepName) -> Option<usize>,
+) -> Result<(), String> {
+    let done = |side| carried.iter().filter(move |it| it.has_succeeded && it.side == side);
+    for first in done(Side::Action) {
+        for second in done(Side::Compensation).filter(|it| !it.is_empty) {
+            let follows = action_sent(&second.step).is_some_and(|at| at >= first.after_sent);
+            let too_early = undo_sent(&first.step).is_some_and(|at| at < second.after_sent);
+            let is_order = || undo_sent(&first.step) < undo_sent(&second.step);
+            if follows && too_early && is_order() {
+                let (first, second) = (&first.step, &second.step);
+                return Err(format!("`{first}` was undone before `{second}`, which came after it"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Everything was sent, and nothing was set aside.
+fn nothing_left<P: Subject>(world: &World<'_, P>) -> Result<(), String> {
+    match (world.sagas.outbox_len(), world.sagas.dead_letters().len()) {
+        (0, 0) => Ok(()),
+        (unsent, 0) => Err(format!("{unsent} rows of the orchestrator's outbox were never sent")),
+        (_, letters) => Err(format!("the orchestrator has set {letters} messages aside")),
+    }
+}

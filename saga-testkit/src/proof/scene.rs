@@ -1,0 +1,242 @@
+//! What one run shares: who is troubled by what, what has happened, and whether all is over.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use saga_core::message::{CommandHeaders, Envelope, Kind, Outcome};
+use saga_core::{MessageId, StepName};
+use tokio::sync::watch;
+
+use super::clock::SimulatedClock;
+use super::dice::Dice;
+use super::plan::Plan;
+use super::trouble::{Side, Trouble, TroubleKind};
+
+/// What a participant says to an action that comes after its compensation.
+const UNDONE_BEFORE: &str = "undone-before-it-arrived";
+/// The type of the reply to a compensation of what was not done.
+const NOTHING_TO_UNDO: &str = "NothingToUndo";
+
+/// A handle to what one run shares.
+#[derive(Debug, Clone)]
+pub(super) struct Scene {
+    clock: SimulatedClock,
+    shared: Arc<Mutex<Shared>>,
+    /// The saga has come to rest.
+    is_over: Arc<watch::Sender<bool>>,
+    /// How many commands were sent so far.
+    sent: Arc<watch::Sender<usize>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    troubles: Vec<Trouble>,
+    /// Every command that was sent, by id.
+    commands: HashMap<MessageId, Sent>,
+    /// In the order that they were sent first.
+    order: Vec<MessageId>,
+    carried: Vec<Carried>,
+    story: Vec<String>,
+    seen: Seen,
+    noise: Option<Dice>,
+}
+
+/// A command, as it was sent first.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    pub(super) step: StepName,
+    pub(super) side: Side,
+}
+
+/// A command that a participant has on record: it was carried out or refused.
+#[derive(Debug, Clone)]
+pub(super) struct Carried {
+    pub(super) command: MessageId,
+    pub(super) step: StepName,
+    pub(super) side: Side,
+    pub(super) has_succeeded: bool,
+    /// There was nothing to undo.
+    pub(super) is_empty: bool,
+    /// How many commands had been sent for the first time by then.
+    pub(super) after_sent: usize,
+}
+
+/// How often something was seen that must be survived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) crashes: u64,
+    pub(super) repeated_commands: u64,
+    pub(super) refused_late_actions: u64,
+    pub(super) empty_compensations: u64,
+    pub(super) late_replies: u64,
+    pub(super) operations: u64,
+}
+
+impl Seen {
+    pub(super) const fn all(&self) -> [(u64, &'static str); 6] {
+        [
+            (self.crashes, "crashes"),
+            (self.repeated_commands, "commands that were sent again"),
+            (self.late_replies, "messages that came late"),
+            (self.refused_late_actions, "actions that came after their compensation"),
+            (self.empty_compensations, "compensations of what had not been done"),
+            (self.operations, "times that a person had it tried again"),
+        ]
+    }
+
+    pub(super) const fn add(&mut self, other: Self) {
+        self.crashes += other.crashes;
+        self.repeated_commands += other.repeated_commands;
+        self.late_replies += other.late_replies;
+        self.refused_late_actions += other.refused_late_actions;
+        self.empty_compensations += other.empty_compensations;
+        self.operations += other.operations;
+    }
+}
+
+impl Scene {
+    pub(super) fn new(clock: SimulatedClock, plan: &Plan) -> Self {
+        let (troubles, noise) = (plan.troubles.clone(), plan.noise.map(Dice::new));
+        let shared = Shared { troubles, noise, ..Shared::default() };
+        Self {
+            clock,
+            shared: Arc::new(Mutex::new(shared)),
+            is_over: Arc::new(watch::Sender::new(false)),
+            sent: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    pub(super) const fn clock(&self) -> &SimulatedClock {
+        &self.clock
+    }
+
+    /// Notes something for the story.
+    pub(super) fn tell(&self, what: impl Display) {
+        let line = format!("{:>8} ms  {what}", self.clock.millis());
+        self.shared().story.push(line);
+    }
+
+    /// Ends all trouble, and lets arrive what was held back.
+    pub(super) fn heal(&self) {
+        let mut shared = self.shared();
+        shared.troubles.clear();
+        shared.noise = None;
+        drop(shared);
+        self.over();
+    }
+
+    /// Returns how long a record is on its way if it is delayed, and how long a copy of it if there is one.
+    pub(super) fn noise(&self) -> [Option<Duration>; 2] {
+        let mut shared = self.shared();
+        let Some(dice) = &mut shared.noise else { return [None; 2] };
+        let mut delay =
+            |one_in| dice.one_in(one_in).then(|| Duration::from_millis(dice.below(400)));
+        [delay(3), delay(8)]
+    }
+
+    /// Lets arrive what was held back.
+    pub(super) fn over(&self) {
+        self.is_over.send_replace(true);
+    }
+
+    /// Waits until what was held back may arrive.
+    pub(super) async fn is_over(&self) {
+        let mut over = self.is_over.subscribe();
+        over.wait_for(|over| *over).await.expect("the scene keeps the sender");
+    }
+
+    /// Waits until so many different commands were sent.
+    pub(super) async fn has_sent(&self, commands: usize) {
+        let mut sent = self.sent.subscribe();
+        sent.wait_for(|sent| *sent >= commands).await.expect("the scene keeps the sender");
+    }
+
+    /// Notes that a command is sent, and returns what is wrong with it.
+    pub(super) fn sending(
+        &self,
+        command: &Envelope,
+        headers: &CommandHeaders,
+    ) -> Option<TroubleKind> {
+        let side = side(headers);
+        let sent = Sent { step: headers.step.clone(), side };
+        let mut shared = self.shared();
+        if shared.commands.insert(command.id, sent).is_some() {
+            shared.seen.repeated_commands += 1;
+        } else {
+            shared.order.push(command.id);
+            let commands = shared.order.len();
+            self.sent.send_replace(commands);
+        }
+        let wrong = |it: &&Trouble| it.step == headers.step && it.side == side;
+        shared.troubles.iter().find(wrong).map(|trouble| trouble.kind)
+    }
+
+    /// Notes that a reply is sent, and returns what is wrong with the command that it answers.
+    pub(super) fn answering(
+        &self,
+        command: Option<MessageId>,
+        outcome: &Outcome,
+    ) -> Option<TroubleKind> {
+        let mut shared = self.shared();
+        let is_barred = matches!(outcome, Outcome::Rejected(code) if code == UNDONE_BEFORE);
+        shared.seen.refused_late_actions += u64::from(is_barred);
+        let sent = shared.commands.get(&command?)?;
+        let wrong = |it: &&Trouble| it.step == sent.step && it.side == sent.side;
+        shared.troubles.iter().find(wrong).map(|trouble| trouble.kind)
+    }
+
+    /// Notes what a participant has put on record.
+    pub(super) fn carried(&self, reply: &Envelope) {
+        let (Kind::Reply(headers), Some(command)) = (&reply.kind, reply.causation) else { return };
+        let has_succeeded = headers.outcome == Outcome::Succeeded;
+        let is_empty = reply.message_type.as_str() == NOTHING_TO_UNDO;
+        let side = self.side_of(command);
+        self.tell(format_args!("{side} of `{}` on record: {:?}", headers.step, headers.outcome));
+        let mut shared = self.shared();
+        shared.seen.empty_compensations += u64::from(is_empty);
+        let after_sent = shared.order.len();
+        let step = headers.step.clone();
+        shared.carried.push(Carried { command, step, side, has_succeeded, is_empty, after_sent });
+    }
+
+    fn side_of(&self, command: MessageId) -> Side {
+        self.shared().commands.get(&command).map_or(Side::Action, |sent| sent.side)
+    }
+
+    pub(super) fn count(&self, count: impl FnOnce(&mut Seen)) {
+        count(&mut self.shared().seen);
+    }
+
+    /// Returns the commands that were sent, in order.
+    pub(super) fn sent(&self) -> Vec<Sent> {
+        let shared = self.shared();
+        shared.order.iter().map(|id| shared.commands[id].clone()).collect()
+    }
+
+    /// Returns at which place in the order a step's command was sent first.
+    pub(super) fn place(&self, step: &StepName, side: Side) -> Option<usize> {
+        self.sent().iter().position(|it| it.step == *step && it.side == side)
+    }
+
+    pub(super) fn on_record(&self) -> Vec<Carried> {
+        self.shared().carried.clone()
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        self.shared().seen
+    }
+
+    pub(super) fn story(&self) -> Vec<String> {
+        self.shared().story.clone()
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn side(headers: &CommandHeaders) -> Side {
+    if headers.compensates.is_some() { Side::Compensation } else { Side::Action }
+}
