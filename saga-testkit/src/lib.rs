@@ -64,6 +64,8 @@ pub mod transport;
 pub use clock::ManualClock;
 pub use faults::{Faults, Faulty, FaultyPublisher, FaultySubscriber, Moment, Operation};
 pub use fixture::Fixture;
+#[doc(hidden)]
+pub use proof::{Defect, see};
 pub use proof::{Report, SimulatedClock, Subject, prove, simulate};
 #[doc(hidden)]
 pub use run::run;

@@ -16,6 +16,9 @@ pub(super) fn judge<P: Subject>(
     status: Status,
     history: &[HistoryEntry],
 ) -> Result<(), String> {
+    if let Some(flaw) = world.scene.audit(|audit| audit.flaw().cloned()) {
+        return Err(flaw);
+    }
     let carried = world.scene.on_record();
     one_outcome_per_step(history)?;
     at_most_once(&carried)?;
@@ -75,7 +78,7 @@ fn one_outcome_per_step(history: &[HistoryEntry]) -> Result<(), String> {
 /// No command has been carried out twice.
 fn at_most_once(carried: &[Carried]) -> Result<(), String> {
     let mut known = HashSet::new();
-    match carried.iter().find(|it| !known.insert(it.command)) {
+    match carried.iter().find(|it| !known.insert((&it.step, it.side))) {
         Some(Carried { step, side, .. }) => {
             Err(format!("the {side} of `{step}` was carried out twice"))
         }

@@ -6,12 +6,15 @@
 
 #![expect(clippy::future_not_send, reason = "a run stays on its thread")]
 
+mod audit;
 mod clock;
+mod defect;
 mod dice;
 mod judge;
 mod network;
 mod parallel;
 mod plan;
+mod planted;
 mod play;
 mod report;
 mod scene;
@@ -27,6 +30,7 @@ use std::ops::Range;
 use saga_core::StepName;
 
 pub use clock::SimulatedClock;
+pub use defect::Defect;
 pub use report::Report;
 pub use subject::Subject;
 
@@ -200,6 +204,14 @@ pub fn simulate(subject: &(impl Subject + Sync), seeds: Range<u64>) -> Report {
         }
     }
     report
+}
+
+/// Plays seeds with a planted defect, and returns by which flaw it was seen first.
+#[doc(hidden)]
+pub fn see(subject: &(impl Subject + Sync), defect: Defect, seeds: Range<u64>) -> Option<String> {
+    let smooth = play(subject, &Plan::default()).unwrap_or_else(|flaw| panic!("{}", flaw.what));
+    let plan = |seed| Plan { defect: Some(defect), ..seeds::plan(seed, &smooth.sent) };
+    seeds.map(plan).find_map(|plan| play(subject, &plan).err()).map(|flaw| flaw.what)
 }
 
 struct Proof<'a, P> {

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use saga_core::message::{Envelope, Kind, Outcome, ReplyHeaders};
 use saga_core::transport::{
-    MemoryPublisher, MemorySubscriber, MemoryTransport, Receipt, Record, Subscription,
+    MemoryPublisher, MemorySubscriber, MemoryTransport, Position, Receipt, Received, Record,
+    Subscription,
 };
-use saga_core::{MessageId, ParticipantName, Payload, Publisher, Topic, Transport, TransportError};
+use saga_core::{
+    MessageId, ParticipantName, Payload, Publisher, Subscriber, Topic, Transport, TransportError,
+};
 
 use super::scene::{Scene, side};
 use super::trouble::TroubleKind;
@@ -27,6 +30,15 @@ pub(super) struct Network {
 pub(super) struct NetworkPublisher {
     inner: Arc<MemoryPublisher>,
     scene: Scene,
+}
+
+/// What services receive with.
+#[derive(Debug)]
+pub(super) struct NetworkSubscriber {
+    inner: MemorySubscriber,
+    scene: Scene,
+    /// Those that are delivered and not acknowledged.
+    commands: Vec<(Position, MessageId)>,
 }
 
 /// What becomes of a record.
@@ -57,7 +69,7 @@ impl Network {
 
 impl Transport for Network {
     type Publisher = NetworkPublisher;
-    type Subscriber = MemorySubscriber;
+    type Subscriber = NetworkSubscriber;
 
     async fn ensure_topics(&self, topics: &[Topic]) -> Result<(), TransportError> {
         self.topics.ensure_topics(topics).await
@@ -71,8 +83,9 @@ impl Transport for Network {
     async fn subscriber(
         &self,
         subscription: Subscription,
-    ) -> Result<MemorySubscriber, TransportError> {
-        self.topics.subscriber(subscription).await
+    ) -> Result<NetworkSubscriber, TransportError> {
+        let inner = self.topics.subscriber(subscription).await?;
+        Ok(NetworkSubscriber { inner, scene: self.scene.clone(), commands: Vec::new() })
     }
 }
 
@@ -88,6 +101,7 @@ impl Publisher for NetworkPublisher {
                 arriving.push(record);
                 continue;
             };
+            self.scene.audit(|audit| audit.published(envelope.id));
             match self.fate(&envelope) {
                 Fate::Arrives => self.arrive(record, &mut arriving),
                 Fate::IsLost => {}
@@ -102,6 +116,30 @@ impl Publisher for NetworkPublisher {
             return Receipt::settled(Ok(()));
         }
         self.inner.publish(arriving)
+    }
+}
+
+impl Subscriber for NetworkSubscriber {
+    async fn receive(&mut self, limit: usize) -> Result<Received, TransportError> {
+        let received = self.inner.receive(limit).await?;
+        if let Received::Deliveries(deliveries) = &received {
+            self.commands.extend(deliveries.iter().filter_map(|delivery| {
+                let envelope = Envelope::decode(delivery.value.clone()).ok()?;
+                let is_command = matches!(envelope.kind, Kind::Command(_));
+                is_command.then(|| (delivery.position.clone(), envelope.id))
+            }));
+        }
+        Ok(received)
+    }
+
+    fn acknowledge(&mut self, positions: &[Position]) {
+        let acknowledged = self.commands.extract_if(.., |(at, _)| positions.contains(at));
+        acknowledged.for_each(|(_, id)| self.scene.audit(|audit| audit.acknowledged(id)));
+        self.inner.acknowledge(positions);
+    }
+
+    async fn close(self) -> Result<(), TransportError> {
+        self.inner.close().await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::defect::Defect;
 use super::trouble::Trouble;
 use crate::{Moment, Operation};
 
@@ -17,6 +18,8 @@ pub(super) struct Plan {
     pub(super) has_spare: bool,
     /// Records are delayed and doubled as this seed says.
     pub(super) noise: Option<u64>,
+    /// Something is done wrong on purpose.
+    pub(super) defect: Option<Defect>,
 }
 
 /// What befalls one life of a service.

@@ -9,6 +9,7 @@ use saga_core::message::{CommandHeaders, Envelope, Kind, Outcome};
 use saga_core::{MessageId, StepName};
 use tokio::sync::watch;
 
+use super::audit::Audit;
 use super::clock::SimulatedClock;
 use super::dice::Dice;
 use super::plan::Plan;
@@ -41,6 +42,7 @@ struct Shared {
     story: Vec<String>,
     seen: Seen,
     noise: Option<Dice>,
+    audit: Audit,
 }
 
 /// A command, as it was sent first.
@@ -53,7 +55,6 @@ pub(super) struct Sent {
 /// A command that a participant has on record: it was carried out or refused.
 #[derive(Debug, Clone)]
 pub(super) struct Carried {
-    pub(super) command: MessageId,
     pub(super) step: StepName,
     pub(super) side: Side,
     pub(super) has_succeeded: bool,
@@ -198,11 +199,16 @@ impl Scene {
         shared.seen.empty_compensations += u64::from(is_empty);
         let after_sent = shared.order.len();
         let step = headers.step.clone();
-        shared.carried.push(Carried { command, step, side, has_succeeded, is_empty, after_sent });
+        shared.carried.push(Carried { step, side, has_succeeded, is_empty, after_sent });
     }
 
     fn side_of(&self, command: MessageId) -> Side {
         self.shared().commands.get(&command).map_or(Side::Action, |sent| sent.side)
+    }
+
+    /// Notes what has become durable or was let go, or asks for it.
+    pub(super) fn audit<T>(&self, audit: impl FnOnce(&mut Audit) -> T) -> T {
+        audit(&mut self.shared().audit)
     }
 
     pub(super) fn count(&self, count: impl FnOnce(&mut Seen)) {

@@ -36,7 +36,7 @@ pub(super) fn plan(seed: u64, smooth: &[Sent]) -> Plan {
     let faults = (0..dice.below(5)).map(|_| fault(&mut dice)).collect();
     let has_spare = dice.one_in(2);
     let noise = dice.one_in(2).then(|| dice.next());
-    Plan { troubles, cancel_after, faults, has_spare, noise }
+    Plan { troubles, cancel_after, faults, has_spare, noise, defect: None }
 }
 
 fn trouble(step: &StepName, side: Side, kinds: &[TroubleKind], dice: &mut Dice) -> Trouble {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use saga_core::{Engine, MemoryStore, Participant, ParticipantName};
+use saga_core::{Engine, MemoryStore, Outbox as _, Participant, ParticipantName};
 use tokio::sync::watch;
 
 use super::network::Network;
 use super::plan::{Deed, Plan, Service};
+use super::planted::Planted;
 use super::scene::Scene;
 use super::subject::Subject;
 use super::witness::Witness;
@@ -42,9 +43,13 @@ impl<'a, P: Subject> World<'a, P> {
         engine: &watch::Sender<Option<Engine>>,
     ) {
         for faults in lives.each() {
-            let builder = Engine::builder(ORCHESTRATOR, Faulty::new(self.sagas.clone(), &faults))
+            let defect = lives.plan.defect;
+            let store = Planted::new(self.sagas.clone(), defect);
+            let store = Witness::new(store, &self.scene);
+            let network = Planted::new(self.network.clone(), defect);
+            let builder = Engine::builder(ORCHESTRATOR, Faulty::new(store, &faults))
                 .saga(self.subject.saga())
-                .transport(Faulty::new(self.network.clone(), &faults))
+                .transport(Faulty::new(network, &faults))
                 .clock(self.scene.clock().clone());
             let started = builder.start();
             engine.send_replace(Some(started.unwrap_or_else(|error| {
@@ -58,11 +63,13 @@ impl<'a, P: Subject> World<'a, P> {
 
     /// Keeps the participants alive.
     pub(super) async fn participate(&self, lives: &Lives<'_>) {
-        let store = Witness::new(self.store.clone(), &self.scene);
         for faults in lives.each() {
+            let store = Planted::new(self.store.clone(), lives.plan.defect);
+            let store = Witness::new(store, &self.scene);
+            let network = Planted::new(self.network.clone(), lives.plan.defect);
             let start = |participant: Participant<_>| {
                 let store = Faulty::new(store.clone(), &faults);
-                participant.start(store, Faulty::new(self.network.clone(), &faults))
+                participant.start(store, Faulty::new(network.clone(), &faults))
             };
             let running: Vec<_> = self.subject.participants().into_iter().map(start).collect();
             self.death(lives.service, &faults).await;
@@ -75,6 +82,13 @@ impl<'a, P: Subject> World<'a, P> {
         faults.crashed().await;
         self.scene.tell(format_args!("{service} crash"));
         self.scene.count(|seen| seen.crashes += 1);
+        let lanes = self.scene.audit(|audit| audit.lanes());
+        let (own, others): (Vec<_>, Vec<_>) =
+            lanes.into_iter().partition(|lane| *lane.owner() == ORCHESTRATOR);
+        let rows = self.sagas.unsent(&own, usize::MAX).await.expect("it is in memory");
+        self.scene.audit(|audit| audit.waiting(&own, &rows));
+        let rows = self.store.unsent(&others, usize::MAX).await.expect("no fault is planned here");
+        self.scene.audit(|audit| audit.waiting(&others, &rows));
     }
 }
 

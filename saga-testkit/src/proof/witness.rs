@@ -1,16 +1,18 @@
-//! A store that tells the scene what participants put on record.
+//! A store that tells the scene what is made durable.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use saga_core::message::Envelope;
 use saga_core::participant::{Handled, Remembered};
-use saga_core::store::{Lane, OutboxRow, Transactional};
-use saga_core::{Inbox, MessageId, Outbox, OutboxId, StoreError};
+use saga_core::store::{DueSagas, HistoryRecord, Lane, OutboxRow, Snapshot, Tick, Transactional};
+use saga_core::{
+    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, SagaId, SagaName, SagaStore, StoreError,
+};
 
+use super::audit::envelopes;
 use super::scene::Scene;
 
-/// A participants' store that is watched.
+/// A store that is watched.
 #[derive(Debug, Clone)]
 pub(super) struct Witness<S> {
     inner: S,
@@ -42,7 +44,9 @@ impl<S: Outbox> Outbox for Witness<S> {
     }
 
     async fn sent(&self, rows: &[OutboxId]) -> Result<(), StoreError> {
-        self.inner.sent(rows).await
+        self.inner.sent(rows).await?;
+        self.scene.audit(|audit| audit.deleted(rows));
+        Ok(())
     }
 
     async fn lease(
@@ -52,6 +56,43 @@ impl<S: Outbox> Outbox for Witness<S> {
         duration: Duration,
     ) -> Result<bool, StoreError> {
         self.inner.lease(lane, holder, duration).await
+    }
+}
+
+impl<S: SagaStore> SagaStore for Witness<S> {
+    async fn load(&self, sagas: &[SagaId]) -> Result<Vec<Snapshot>, StoreError> {
+        self.inner.load(sagas).await
+    }
+
+    async fn find(
+        &self,
+        keys: &[(SagaName, IdempotencyKey)],
+    ) -> Result<Vec<(SagaName, IdempotencyKey, SagaId)>, StoreError> {
+        self.inner.find(keys).await
+    }
+
+    async fn commit(&self, tick: Tick) -> Result<(), StoreError> {
+        let commits: Vec<_> = tick.commits.iter().map(|it| (it.saga, it.expected)).collect();
+        let (rows, sent) = (tick.outbox.clone(), tick.sent.clone());
+        self.inner.commit(tick).await?;
+        self.scene.audit(|audit| {
+            audit.committed(&commits);
+            audit.enqueued(&rows);
+            audit.deleted(&sent);
+        });
+        Ok(())
+    }
+
+    async fn commit_with(&self, transaction: S::Transaction, tick: Tick) -> Result<(), StoreError> {
+        self.inner.commit_with(transaction, tick).await
+    }
+
+    async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {
+        self.inner.due(horizon, limit).await
+    }
+
+    async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {
+        self.inner.history(saga).await
     }
 }
 
@@ -70,9 +111,13 @@ impl<S: Inbox> Inbox for Witness<S> {
         handled: Handled,
     ) -> Result<(), StoreError> {
         let mut settled: HashSet<_> = handled.records.iter().map(|record| record.command).collect();
-        let replies: Vec<_> = handled.outbox.iter().flat_map(replies).collect();
+        let (rows, sent) = (handled.outbox.clone(), handled.sent.clone());
         self.inner.record(transaction, handled).await?;
-        for reply in replies {
+        self.scene.audit(|audit| {
+            audit.enqueued(&rows);
+            audit.deleted(&sent);
+        });
+        for reply in rows.iter().flat_map(envelopes) {
             // One that came twice in a batch is on record once, and answered twice.
             if reply.causation.is_some_and(|command| settled.remove(&command)) {
                 self.scene.carried(&reply);
@@ -80,9 +125,4 @@ impl<S: Inbox> Inbox for Witness<S> {
         }
         Ok(())
     }
-}
-
-fn replies(row: &OutboxRow) -> Vec<Envelope> {
-    let records = row.records().unwrap_or_default();
-    records.into_iter().filter_map(|record| Envelope::decode(record.value).ok()).collect()
 }

@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "the modules of a test are its own")]
 #![allow(missing_docs, reason = "the modules of a test are its own")]
 
+mod defects;
 mod shop;
 
 use saga_testkit::{prove, simulate};

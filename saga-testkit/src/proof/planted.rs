@@ -1,0 +1,291 @@
+//! A store and a transport with a planted defect, or none.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use saga_core::message::{Envelope, Kind};
+use saga_core::participant::{Handled, Remembered};
+use saga_core::store::{
+    DueSagas, HistoryRecord, Lane, OutboxRow, Snapshot, Tick, Transactional, Version,
+};
+use saga_core::transport::{Position, Receipt, Received, Record, Subscription};
+use saga_core::{
+    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, Publisher, SagaId, SagaName, SagaStore,
+    StoreError, Subscriber, Topic, Transport, TransportError,
+};
+
+use super::defect::Defect;
+
+/// A store or a transport that does one thing wrong, if it is told to.
+#[derive(Debug, Clone)]
+pub(super) struct Planted<T> {
+    inner: T,
+    defect: Option<Defect>,
+    /// Rows that were not written with their transaction.
+    late: Arc<Mutex<Vec<OutboxRow>>>,
+    /// What attempts with an id of their own are attempts of.
+    attempts: Attempts,
+}
+
+type Attempts = Arc<Mutex<HashMap<MessageId, MessageId>>>;
+
+impl<T> Planted<T> {
+    pub(super) fn new(inner: T, defect: Option<Defect>) -> Self {
+        Self { inner, defect, late: Arc::default(), attempts: Arc::default() }
+    }
+
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+}
+
+impl<S: Transactional> Transactional for Planted<S> {
+    type Connection = S::Connection;
+    type Transaction = S::Transaction;
+
+    async fn begin(&self) -> Result<S::Transaction, StoreError> {
+        self.inner.begin().await
+    }
+
+    fn connection(transaction: &mut S::Transaction) -> &mut S::Connection {
+        S::connection(transaction)
+    }
+}
+
+impl<S: Outbox> Outbox for Planted<S> {
+    async fn unsent(&self, lanes: &[Lane], bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.inner.unsent(lanes, bytes).await
+    }
+
+    async fn sent(&self, rows: &[OutboxId]) -> Result<(), StoreError> {
+        self.inner.sent(rows).await
+    }
+
+    async fn lease(
+        &self,
+        lane: &Lane,
+        holder: OutboxId,
+        duration: Duration,
+    ) -> Result<bool, StoreError> {
+        self.inner.lease(lane, holder, duration).await
+    }
+}
+
+impl<S: SagaStore> SagaStore for Planted<S> {
+    async fn load(&self, sagas: &[SagaId]) -> Result<Vec<Snapshot>, StoreError> {
+        self.inner.load(sagas).await
+    }
+
+    async fn find(
+        &self,
+        keys: &[(SagaName, IdempotencyKey)],
+    ) -> Result<Vec<(SagaName, IdempotencyKey, SagaId)>, StoreError> {
+        self.inner.find(keys).await
+    }
+
+    async fn commit(&self, mut tick: Tick) -> Result<(), StoreError> {
+        if self.has(Defect::NoVersionCheck) {
+            for commit in tick.commits.iter_mut().filter(|it| it.expected != Version(0)) {
+                if let Some(stored) = self.inner.load(&[commit.saga]).await?.pop() {
+                    commit.expected = stored.version;
+                }
+            }
+        }
+        self.inner.commit(tick).await
+    }
+
+    async fn commit_with(&self, transaction: S::Transaction, tick: Tick) -> Result<(), StoreError> {
+        self.inner.commit_with(transaction, tick).await
+    }
+
+    async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {
+        self.inner.due(horizon, limit).await
+    }
+
+    async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {
+        self.inner.history(saga).await
+    }
+}
+
+impl<S: Inbox> Inbox for Planted<S> {
+    async fn recorded(
+        &self,
+        transaction: &mut S::Transaction,
+        commands: &[MessageId],
+    ) -> Result<Remembered, StoreError> {
+        if self.has(Defect::NoInbox) {
+            return Ok(Remembered::default());
+        }
+        self.inner.recorded(transaction, commands).await
+    }
+
+    async fn record(
+        &self,
+        transaction: S::Transaction,
+        mut handled: Handled,
+    ) -> Result<(), StoreError> {
+        match self.defect {
+            Some(Defect::NoInbox) => handled.records.clear(),
+            Some(Defect::OutboxOutside) => {
+                let before = std::mem::take(&mut *lock(&self.late));
+                let late = std::mem::replace(&mut handled.outbox, before);
+                lock(&self.late).extend(late);
+            }
+            Some(Defect::NoBarrier) => {
+                let answered: Vec<_> = handled.outbox.iter().flat_map(answered).collect();
+                handled.records.retain(|record| answered.contains(&record.command));
+            }
+            _ => {}
+        }
+        self.inner.record(transaction, handled).await
+    }
+}
+
+impl<T: Transport> Transport for Planted<T> {
+    type Publisher = PlantedPublisher<T::Publisher>;
+    type Subscriber = PlantedSubscriber<T::Subscriber>;
+
+    async fn ensure_topics(&self, topics: &[Topic]) -> Result<(), TransportError> {
+        self.inner.ensure_topics(topics).await
+    }
+
+    async fn publisher(&self) -> Result<Self::Publisher, TransportError> {
+        let inner = Arc::new(self.inner.publisher().await?);
+        Ok(PlantedPublisher { inner, defect: self.defect, attempts: Arc::clone(&self.attempts) })
+    }
+
+    async fn subscriber(
+        &self,
+        subscription: Subscription,
+    ) -> Result<Self::Subscriber, TransportError> {
+        let inner = self.inner.subscriber(subscription).await?;
+        let (defect, attempts) = (self.defect, Arc::clone(&self.attempts));
+        Ok(PlantedSubscriber { inner, defect, attempts, is_new: true })
+    }
+}
+
+/// What a planted transport publishes with.
+#[derive(Debug)]
+pub(super) struct PlantedPublisher<P> {
+    inner: Arc<P>,
+    defect: Option<Defect>,
+    attempts: Attempts,
+}
+
+/// What a planted transport receives with.
+#[derive(Debug)]
+pub(super) struct PlantedSubscriber<S> {
+    inner: S,
+    defect: Option<Defect>,
+    attempts: Attempts,
+    is_new: bool,
+}
+
+impl<P: Publisher> Publisher for PlantedPublisher<P> {
+    async fn partitions(&self, topic: &Topic) -> Result<u32, TransportError> {
+        self.inner.partitions(topic).await
+    }
+
+    fn publish(&self, mut records: Vec<Record>) -> Receipt {
+        match self.defect {
+            Some(Defect::SentBeforeAcknowledged) => {
+                drop(self.later(records, Duration::from_secs(1)));
+                Receipt::settled(Ok(()))
+            }
+            Some(Defect::NoOrder) => {
+                let delay = records.first().map_or(Duration::ZERO, slowness);
+                self.later(records, delay)
+            }
+            Some(Defect::IdPerAttempt) => {
+                records.iter_mut().for_each(|record| self.rename(record));
+                self.inner.publish(records)
+            }
+            _ => self.inner.publish(records),
+        }
+    }
+}
+
+impl<P: Publisher> PlantedPublisher<P> {
+    fn later(&self, records: Vec<Record>, delay: Duration) -> Receipt {
+        let inner = Arc::clone(&self.inner);
+        let (acknowledgement, receipt) = Receipt::pending();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            acknowledgement.settle(inner.publish(records).await);
+        });
+        receipt
+    }
+
+    /// Gives a second attempt an id of its own.
+    fn rename(&self, record: &mut Record) {
+        let Ok(mut envelope) = Envelope::decode(record.value.clone()) else { return };
+        if matches!(&envelope.kind, Kind::Command(headers) if headers.attempt > 1) {
+            let id = MessageId::now();
+            lock(&self.attempts).insert(id, envelope.id);
+            envelope.id = id;
+            record.value = envelope.encode();
+        }
+    }
+}
+
+impl<S: Subscriber> Subscriber for PlantedSubscriber<S> {
+    async fn receive(&mut self, limit: usize) -> Result<Received, TransportError> {
+        let mut received = self.inner.receive(limit).await?;
+        if let Received::Deliveries(deliveries) = &mut received {
+            let positions = || deliveries.iter().map(|it| it.position.clone()).collect::<Vec<_>>();
+            match self.defect {
+                Some(Defect::AcknowledgedFirst) => self.inner.acknowledge(&positions()),
+                Some(Defect::BeginsAtTheEnd) if self.is_new => {
+                    self.inner.acknowledge(&positions());
+                    deliveries.clear();
+                }
+                Some(Defect::IdPerAttempt) => {
+                    for delivery in deliveries {
+                        self.name_back(&mut delivery.value);
+                    }
+                }
+                _ => {}
+            }
+            self.is_new = false;
+        }
+        Ok(received)
+    }
+
+    fn acknowledge(&mut self, positions: &[Position]) {
+        self.inner.acknowledge(positions);
+    }
+
+    async fn close(self) -> Result<(), TransportError> {
+        self.inner.close().await
+    }
+}
+
+impl<S> PlantedSubscriber<S> {
+    /// Lets a reply to an attempt be one to its command.
+    fn name_back(&self, value: &mut bytes::Bytes) {
+        let Ok(mut envelope) = Envelope::decode(value.clone()) else { return };
+        let command = envelope.causation.and_then(|id| lock(&self.attempts).get(&id).copied());
+        if let (Kind::Reply(_), Some(command)) = (&envelope.kind, command) {
+            envelope.causation = Some(command);
+            *value = envelope.encode();
+        }
+    }
+}
+
+/// Returns how long messages of this id are on their way; some overtake others.
+fn slowness(record: &Record) -> Duration {
+    let envelope = Envelope::decode(record.value.clone());
+    let is_slow = envelope.is_ok_and(|it| it.id.as_bytes()[15] % 2 == 0);
+    Duration::from_secs(if is_slow { 300 } else { 0 })
+}
+
+fn answered(row: &OutboxRow) -> Vec<MessageId> {
+    let records = row.records().unwrap_or_default();
+    let envelopes = records.into_iter().filter_map(|it| Envelope::decode(it.value).ok());
+    envelopes.filter_map(|envelope| envelope.causation).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
