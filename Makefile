@@ -9,6 +9,9 @@ SHELL := bash
 CARGO ?= cargo
 CARGO_FLAGS ?=
 
+# Defects that are planted, to show that the tests would see them.
+TEST_FEATURES := --features saga-testkit/planted-defects
+
 # Starts the services (a no-op when they are up) and points the recipe at them.
 with_services = scripts/services up; eval "$$(scripts/services env)"
 
@@ -21,7 +24,7 @@ check: fmt-check lint doc build test ## Everything CI checks, except the e2e run
 
 .PHONY: test
 test: ## All tests and doctests, against a real PostgreSQL and Kafka
-	$(with_services); $(CARGO) test --workspace $(CARGO_FLAGS)
+	$(with_services); $(CARGO) test --workspace $(TEST_FEATURES) $(CARGO_FLAGS)
 
 .PHONY: e2e
 e2e: ## The long run: the example services with faults injected
@@ -60,7 +63,7 @@ fmt-check: ## Is everything formatted?
 
 .PHONY: lint
 lint: ## Clippy; a warning is an error
-	$(CARGO) clippy --workspace --all-targets --features benches/instructions $(CARGO_FLAGS) -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features benches/instructions $(TEST_FEATURES) $(CARGO_FLAGS) -- -D warnings
 
 .PHONY: doc
 doc: ## The API documentation; a warning is an error

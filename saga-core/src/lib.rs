@@ -95,7 +95,7 @@
 //!
 //! # Features
 //!
-//! None. Drivers are crates of their own, so that this one names no database, no broker and no network.
+//! None that you need. Drivers are crates of their own, so that this one names no database, no broker and no network.
 
 pub mod codec;
 pub mod definition;
@@ -109,6 +109,9 @@ pub mod names;
 mod outage;
 mod outlet;
 pub mod participant;
+#[cfg(feature = "planted-defects")]
+#[doc(hidden)]
+pub mod planted;
 pub mod policy;
 pub mod relay;
 pub mod retention;

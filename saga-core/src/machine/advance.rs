@@ -5,6 +5,8 @@ use std::ops::Range;
 use crate::machine::decide::Turn;
 use crate::machine::progress::{Direction, StepProgress};
 use crate::machine::{HistoryKind, StepState};
+#[cfg(feature = "planted-defects")]
+use crate::planted::{Defect, is_planted};
 use crate::{CodecError, Timestamp};
 
 impl Turn<'_> {
@@ -71,6 +73,11 @@ impl Turn<'_> {
             return false;
         }
         let last = (0..self.progress.steps.len()).rev().find(|&index| self.needs_undoing(index));
+        #[cfg(feature = "planted-defects")]
+        let last = match is_planted(Defect::CompensatesForward) {
+            true => (0..self.progress.steps.len()).find(|&index| self.needs_undoing(index)),
+            false => last,
+        };
         let Some(last) = last else {
             self.progress.direction = Direction::Compensated;
             self.note_saga(HistoryKind::SagaCompensated, String::new());

@@ -8,6 +8,8 @@ use crate::machine::{
     ReplyEvent, StepState, Verdict,
 };
 use crate::message::Outcome;
+#[cfg(feature = "planted-defects")]
+use crate::planted::{Defect, is_planted};
 use crate::{Cause, CodecError, MessageId, Payload, Timestamp};
 
 /// Decides what happens next: a pure function of where the saga stands, what was observed, and when.
@@ -70,6 +72,13 @@ impl Turn<'_> {
             return Verdict::Ignored(Ignored::Ended);
         }
         if let Some(index) = self.outstanding(reply.command) {
+            return self.step_reply(index, reply);
+        }
+        #[cfg(feature = "planted-defects")]
+        if is_planted(Defect::LateReplyCounts)
+            && let Some(index) = (0..self.progress.steps.len())
+                .find(|&index| self.progress.steps[index].command == reply.command)
+        {
             return self.step_reply(index, reply);
         }
         match self.outstanding_compensation(reply.command) {

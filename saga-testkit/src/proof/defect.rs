@@ -22,8 +22,22 @@ pub enum Defect {
     BeginsAtTheEnd,
     /// Each attempt has an id of its own.
     IdPerAttempt,
-    /// A late reply changes the outcome of a step. Needs the feature `planted-defects`.
+    /// A late reply changes the outcome of a step.
+    #[cfg(feature = "planted-defects")]
     LateReplyCounts,
-    /// Compensations are made in the order of the actions. Needs the feature `planted-defects`.
+    /// Compensations are made in the order of the actions.
+    #[cfg(feature = "planted-defects")]
     CompensatesForward,
+}
+
+#[cfg(feature = "planted-defects")]
+impl Defect {
+    /// Returns what the machine is to do wrong.
+    pub(super) const fn of_the_machine(self) -> Option<saga_core::planted::Defect> {
+        match self {
+            Self::LateReplyCounts => Some(saga_core::planted::Defect::LateReplyCounts),
+            Self::CompensatesForward => Some(saga_core::planted::Defect::CompensatesForward),
+            _ => None,
+        }
+    }
 }

@@ -206,12 +206,16 @@ pub fn simulate(subject: &(impl Subject + Sync), seeds: Range<u64>) -> Report {
     report
 }
 
-/// Plays seeds with a planted defect, and returns by which flaw it was seen first.
+/// Plays seeds with a planted defect, and returns the flaws that were seen.
 #[doc(hidden)]
-pub fn see(subject: &(impl Subject + Sync), defect: Defect, seeds: Range<u64>) -> Option<String> {
+pub fn see<P: Subject + Sync>(
+    subject: &P,
+    defect: Defect,
+    seeds: Range<u64>,
+) -> impl Iterator<Item = String> + use<'_, P> {
     let smooth = play(subject, &Plan::default()).unwrap_or_else(|flaw| panic!("{}", flaw.what));
-    let plan = |seed| Plan { defect: Some(defect), ..seeds::plan(seed, &smooth.sent) };
-    seeds.map(plan).find_map(|plan| play(subject, &plan).err()).map(|flaw| flaw.what)
+    let plan = move |seed| Plan { defect: Some(defect), ..seeds::plan(seed, &smooth.sent) };
+    seeds.map(plan).filter_map(|plan| play(subject, &plan).err()).map(|flaw| flaw.what)
 }
 
 struct Proof<'a, P> {

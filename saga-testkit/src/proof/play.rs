@@ -9,6 +9,8 @@ use saga_core::{Engine, Error, IdempotencyKey, SagaId, Status};
 use tokio::sync::watch;
 
 use super::clock::SimulatedClock;
+#[cfg(feature = "planted-defects")]
+use super::defect::Defect;
 use super::judge;
 use super::plan::{Plan, Service};
 use super::scene::{Scene, Seen, Sent};
@@ -45,6 +47,8 @@ pub(super) fn play<P: Subject>(subject: &P, plan: &Plan) -> Result<Run, Flaw> {
         .start_paused(true)
         .build()
         .expect("the system has what a runtime needs");
+    #[cfg(feature = "planted-defects")]
+    saga_core::planted::plant(plan.defect.and_then(Defect::of_the_machine));
     runtime.block_on(async {
         let scene = Scene::new(SimulatedClock::new(), plan);
         let played = tokio::time::timeout(PATIENCE, play_in(subject, plan, &scene)).await;

@@ -4,13 +4,17 @@ use saga_testkit::{Defect, see};
 
 use crate::shop::Shop;
 
+/// How many seeds are played at most.
 const SEEDS: u64 = 2_000;
+
+/// One defect shows in several ways; how many of them are looked at.
+const FLAWS: usize = 50;
 
 #[track_caller]
 fn assert_seen(defect: Defect, by: &str) {
-    let flaw = see(&Shop, defect, 0..SEEDS);
-    let flaw = flaw.unwrap_or_else(|| panic!("{SEEDS} seeds do not see {defect:?}"));
-    assert!(flaw.contains(by), "{defect:?} is seen as: {flaw}");
+    let flaws = || see(&Shop, defect, 0..SEEDS).take(FLAWS);
+    let is_seen = flaws().any(|flaw| flaw.contains(by));
+    assert!(is_seen, "{defect:?} is not seen as `{by}`, but as {:#?}", flaws().collect::<Vec<_>>());
 }
 
 #[test]
@@ -56,4 +60,16 @@ fn i5_begins_at_the_end() {
 #[test]
 fn i4_id_per_attempt() {
     assert_seen(Defect::IdPerAttempt, "was carried out twice");
+}
+
+#[cfg(feature = "planted-defects")]
+#[test]
+fn i2_late_reply_counts() {
+    assert_seen(Defect::LateReplyCounts, "outcomes");
+}
+
+#[cfg(feature = "planted-defects")]
+#[test]
+fn i8_compensates_forward() {
+    assert_seen(Defect::CompensatesForward, "which came after it");
 }
