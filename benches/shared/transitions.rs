@@ -148,7 +148,11 @@ fn answered(decision: Decision, outcome: Outcome) -> Transition {
 }
 
 fn later(decision: Decision) -> Transition {
-    Transition { progress: decision.progress, event: Event::TimerFired, now: START + LATER }
+    Transition {
+        progress: decision.progress,
+        event: Event::TimerFired { reachable_since: Timestamp::default() },
+        now: START + LATER,
+    }
 }
 
 fn failed() -> Outcome {

@@ -31,6 +31,9 @@ const SEARCHED: usize = 1024 * 1024;
 /// How long one that has nothing to commit waits before it deletes what it has sent.
 pub(crate) const TIDY_AFTER: Duration = Duration::from_millis(200);
 
+/// How long the broker takes at most for what it takes.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+
 /// How long a shutdown waits for the broker.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -87,6 +90,7 @@ struct Row {
     lane: u32,
     records: Vec<Record>,
     bytes: usize,
+    since: Instant,
     receipt: Option<Receipt>,
 }
 
@@ -125,7 +129,7 @@ impl Outlet {
         let receipt = self.publisher.as_ref().map(|publisher| publisher.publish(records.clone()));
         self.bytes += bytes;
         *self.on_their_way.entry(lane).or_default() += 1;
-        self.rows.push_back(Row { id, lane, records, bytes, receipt });
+        self.rows.push_back(Row { id, lane, records, bytes, since: Instant::now(), receipt });
     }
 
     /// Puts rows of the outbox in line; one that cannot be read stays where it is.
@@ -151,6 +155,11 @@ impl Outlet {
     /// Returns false while the broker takes nothing and enough waits for it in memory.
     pub(crate) const fn has_room(&self) -> bool {
         self.bytes < BYTES_MAX
+    }
+
+    /// Returns true if the broker has taken nothing for so long that it must be away.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.rows.front().is_some_and(|oldest| oldest.since.elapsed() > STALLED_AFTER)
     }
 
     /// Returns true if everything is acknowledged.

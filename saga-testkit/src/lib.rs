@@ -44,7 +44,7 @@
 //! |---|---|
 //! | a saga of yours | [`prove`], [`simulate`], [`Subject`] |
 //! | a backend for state | [`store`], [`inbox`], [`purge`] |
-//! | time that moves when a test says so | [`ManualClock`] |
+//! | time that moves when a test says so, or when nothing else is to be done | [`ManualClock`], [`SimulatedClock`] |
 //! | a store or a transport that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
 
 #![expect(clippy::missing_panics_doc, reason = "a broken law panics")]

@@ -224,6 +224,8 @@ impl<D: SagaData, Phase> SagaBuilder<D, Phase> {
     }
 
     /// Sets how long the participant may take to answer each attempt. The default is 30 s.
+    ///
+    /// Time in which the engine reaches its broker or its store not at all does not count.
     pub fn deadline(self, deadline: Duration) -> Self {
         self.set("deadline", |step| {
             step.action.as_mut().map(|action| action.deadline = deadline).is_some()

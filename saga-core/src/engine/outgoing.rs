@@ -74,6 +74,7 @@ impl Worker {
             letters.push(letter);
         }
         let mut outage = Outage::new(&self.stop);
+        let asked = self.now();
         loop {
             // Rows of their own for each try: an earlier one may have been written, and a record
             // that is sent twice does no harm.
@@ -82,6 +83,7 @@ impl Worker {
             match self.store.commit(tick).await {
                 Ok(()) => {
                     self.publish(rows);
+                    self.waited_for_the_store(asked);
                     return Ok(());
                 }
                 Err(error) => outage.outlast(error).await?,

@@ -30,6 +30,7 @@ impl Worker {
             Ok(due) => due,
             Err(error) if error.is_transient() => {
                 warn!(%error, "sagas that are due cannot be listed; trying again");
+                self.reachable_since = self.now();
                 self.next_scan = self.now() + Duration::from_secs(1);
                 return Ok(());
             }
@@ -63,7 +64,9 @@ impl Worker {
             self.tidy().await;
             let lanes = self.lanes(&numbers);
             let unsent = || self.store.unsent(&lanes, bytes);
+            let asked = self.now();
             let rows = Outage::outlasted(&self.stop, unsent).await?;
+            self.waited_for_the_store(asked);
             let Some(outlet) = &mut self.outlet else { break };
             if !outlet.read_back(&numbers, bytes, rows) {
                 break;

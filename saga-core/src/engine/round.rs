@@ -8,9 +8,10 @@ use super::local::{Attempt, LocalCall};
 use super::request::Happening;
 use super::starts::Starting;
 use super::worker::Worker;
+use crate::machine::Event;
 use crate::participant::Answer;
 use crate::store::StoreError;
-use crate::{BoxError, SagaId};
+use crate::{BoxError, SagaId, Timestamp};
 
 /// What one commit deals with.
 #[derive(Default)]
@@ -27,6 +28,15 @@ pub(super) struct Round {
 impl Round {
     pub(super) fn is_empty(&self) -> bool {
         self.starting.is_empty() && self.happenings.is_empty() && self.local.is_empty()
+    }
+
+    /// Notes that participants could not be reached before this.
+    pub(super) fn reachable_since(&mut self, time: Timestamp) {
+        for happening in &mut self.happenings {
+            if let Event::TimerFired { reachable_since } = &mut happening.event {
+                *reachable_since = time;
+            }
+        }
     }
 
     /// Returns the only command that is carried out, if there is nothing else that can be to blame.

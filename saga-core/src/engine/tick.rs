@@ -97,6 +97,8 @@ impl Worker {
                 Setback::Store(error) => {
                     outage.outlast(error).await?;
                     self.catch_up(&mut round).await?;
+                    self.reachable_since = self.now();
+                    round.reachable_since(self.reachable_since);
                 }
             }
         }
@@ -162,7 +164,9 @@ impl Worker {
         let mut came: Vec<_> = round.happenings.iter().map(|it| works.happen(it, now)).collect();
         self.doubt(round, &mut works, &mut came).await?;
         for happening in &round.happenings {
-            if let (Event::TimerFired, Some(work)) = (&happening.event, works.get(happening.saga)) {
+            if let (Event::TimerFired { .. }, Some(work)) =
+                (&happening.event, works.get(happening.saga))
+            {
                 work.touch(now, &*self.store);
             }
         }
@@ -200,7 +204,8 @@ impl Worker {
         for call in &round.local {
             self.local_ids.remove(&call.command.id);
         }
-        let woken = round.happenings.iter().filter(|it| matches!(it.event, Event::TimerFired));
+        let woken =
+            round.happenings.iter().filter(|it| matches!(it.event, Event::TimerFired { .. }));
         let woken: HashSet<_> = woken.map(|it| it.saga).collect();
         for work in works.all {
             let is_woken = woken.contains(&work.saga);

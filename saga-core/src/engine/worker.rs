@@ -34,6 +34,12 @@ use crate::{Error, MessageId, ParticipantName, SagaId, Timestamp, Topic, Transpo
 /// How often those who wait for a saga are told of its end in another engine.
 const LOOK_AFTER_EVERY: Duration = Duration::from_secs(1);
 
+/// A store that takes longer than this to answer was away.
+const OUTAGE_MIN: Duration = Duration::from_secs(1);
+
+/// How long a broker that could not be received from is left alone.
+const RECEIVE_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
 pub(super) struct Worker {
     pub(super) name: ParticipantName,
     pub(super) registry: Arc<Registry>,
@@ -55,6 +61,10 @@ pub(super) struct Worker {
     /// Commands for participants inside this engine, each committed as outstanding.
     pub(super) local: VecDeque<LocalCall>,
     /// The ids of those.
+    /// Since when store and broker work without a break, as far as is known.
+    pub(super) reachable_since: Timestamp,
+    /// When the broker is asked again after it could not be received from.
+    receive_again: Option<Instant>,
     pub(super) local_ids: HashSet<MessageId>,
     pub(super) watchers: HashMap<SagaId, Vec<oneshot::Sender<Result<Status, Error>>>>,
     /// Sagas that somebody waits for and that do not run here, so that they may have ended.
@@ -117,6 +127,8 @@ impl Worker {
             to_look_after: Vec::new(),
             next_look: Instant::now(),
             clock_offset_us: 0,
+            reachable_since: Timestamp::default(),
+            receive_again: None,
             unstartable: Vec::new(),
         }
     }
@@ -124,6 +136,14 @@ impl Worker {
     /// Returns the time, by the store's clock as far as it is known.
     pub(super) fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.clock.now_dyn().as_micros() + self.clock_offset_us)
+    }
+
+    /// Notes an outage of the store if it took so long to answer.
+    pub(super) fn waited_for_the_store(&mut self, asked: Timestamp) {
+        let now = self.now();
+        if now.since(asked) > OUTAGE_MIN {
+            self.reachable_since = now;
+        }
     }
 
     /// Works until it is stopped, or until an error that no retry can mend.
@@ -186,7 +206,8 @@ impl Worker {
         let wake = self.timers.next().map_or(self.next_scan, |next| next.min(self.next_scan));
         // The clock is ours; what is waited for is by the store's.
         let wake = Timestamp::from_micros(wake.as_micros() - self.clock_offset_us);
-        let has_room = self.has_room();
+        let may_receive = self.may_receive();
+        let receive_again = self.receive_again.unwrap_or(self.next_look);
         let has_sent = self.outlet.as_ref().is_some_and(Outlet::has_acknowledged);
         tokio::select! {
             // In this order, so that a run can be repeated; what loses here is gathered right after.
@@ -201,7 +222,10 @@ impl Worker {
                 // Every handle is gone, so the stop is on its way.
                 None => self.stop.cancelled().await,
             },
-            received = receive(self.subscriber.as_mut(), self.tick_max), if has_room => {
+            () = tokio::time::sleep_until(receive_again), if self.receive_again.is_some() => {
+                self.receive_again = None;
+            }
+            received = receive(self.subscriber.as_mut(), self.tick_max), if may_receive => {
                 self.received(received, batch)?;
             }
             () = progress(self.outlet.as_mut()) => {}
@@ -212,9 +236,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Returns false while the broker takes nothing and enough waits for it: then nothing is taken from it either.
-    fn has_room(&self) -> bool {
-        self.outlet.as_ref().is_none_or(Outlet::has_room)
+    /// Returns false while the broker takes nothing and enough waits for it: then nothing is taken from it
+    /// either. The same for a while after it could not be received from.
+    fn may_receive(&self) -> bool {
+        self.receive_again.is_none() && self.outlet.as_ref().is_none_or(Outlet::has_room)
     }
 
     fn gather_requests(&mut self, batch: &mut Batch, share: usize) {
@@ -225,7 +250,7 @@ impl Worker {
     }
 
     fn gather_deliveries(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        while batch.inputs.len() < self.tick_max && self.has_room() {
+        while batch.inputs.len() < self.tick_max && self.may_receive() {
             let limit = self.tick_max - batch.inputs.len();
             match receive(self.subscriber.as_mut(), limit).now_or_never() {
                 Some(received) => self.received(received, batch)?,
@@ -237,10 +262,14 @@ impl Worker {
 
     fn gather_timers(&mut self, batch: &mut Batch, share: usize) {
         let now = self.now();
+        if self.connecting.is_some() || self.outlet.as_ref().is_some_and(Outlet::is_stalled) {
+            self.reachable_since = now;
+        }
+        let reachable_since = self.reachable_since;
         for saga in self.timers.take_due(now, share) {
             batch.inputs.push(Input::Event(Happening {
                 saga,
-                event: Event::TimerFired,
+                event: Event::TimerFired { reachable_since },
                 message: None,
                 responder: None,
             }));
@@ -282,6 +311,8 @@ impl Worker {
                 debug!(?partitions, "partitions handed over");
             }
             Err(error) if error.is_transient() => {
+                self.reachable_since = self.now();
+                self.receive_again = Some(Instant::now() + RECEIVE_AGAIN_AFTER);
                 warn!(error = &error as &dyn std::error::Error, "receiving failed; trying again");
             }
             Err(error @ TransportError::OffsetOutOfRange { .. }) => {

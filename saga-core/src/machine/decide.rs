@@ -1,5 +1,7 @@
 //! The transition function.
 
+use std::time::Duration;
+
 use crate::definition::{Definition, StepDefinition, StepKind};
 use crate::machine::command::compensation_id;
 use crate::machine::progress::{Direction, StepProgress};
@@ -26,7 +28,7 @@ pub fn decide(
     let verdict = match event {
         Event::Started => turn.started(),
         Event::Reply(reply) => turn.reply(reply),
-        Event::TimerFired => turn.timer_fired(),
+        Event::TimerFired { reachable_since } => turn.timer_fired(reachable_since),
         Event::CancelRequested => turn.cancel_requested(),
         Event::Operator(operation) => turn.operate(operation),
     };
@@ -143,7 +145,7 @@ impl Turn<'_> {
         Verdict::Applied
     }
 
-    fn timer_fired(&mut self) -> Verdict {
+    fn timer_fired(&mut self, reachable_since: Timestamp) -> Verdict {
         if self.progress.parked.is_some() || self.has_ended() {
             return Verdict::Ignored(Ignored::NotDue);
         }
@@ -153,13 +155,13 @@ impl Turn<'_> {
             let step = self.step(index);
             if step.state.has_timer() && step.due <= self.now {
                 fired = true;
-                self.step_timer_fired(index, step);
+                self.step_timer_fired(index, step, reachable_since);
             }
         }
         if fired { Verdict::Applied } else { Verdict::Ignored(Ignored::NotDue) }
     }
 
-    fn step_timer_fired(&mut self, index: usize, step: StepProgress) {
+    fn step_timer_fired(&mut self, index: usize, step: StepProgress, reachable_since: Timestamp) {
         match step.state {
             StepState::Waiting => {
                 self.progress.steps[index].state = StepState::Succeeded;
@@ -168,9 +170,23 @@ impl Turn<'_> {
             StepState::Delayed => self.send(index, step.attempt + 1),
             StepState::CompensationDelayed => self.send_compensation(index, step.attempt + 1),
             _ => {
+                let due = reachable_since + self.deadline(index, step.state);
+                if due > self.now {
+                    self.progress.steps[index].due = due;
+                    return;
+                }
                 self.note(index, HistoryKind::TimedOut, String::new());
                 self.lapse(index, Lapse::TimedOut, "no reply in time");
             }
+        }
+    }
+
+    /// Returns how long an answer to the outstanding command of a step is waited for.
+    fn deadline(&self, index: usize, state: StepState) -> Duration {
+        let definition = &self.definition.steps()[index];
+        match state {
+            StepState::Compensating => definition.compensation().deadline,
+            _ => definition.action().deadline,
         }
     }
 

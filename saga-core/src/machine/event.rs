@@ -11,7 +11,11 @@ pub enum Event {
     /// A participant answered.
     Reply(ReplyEvent),
     /// A deadline, a retry or a wait may be due; which ones are follows from the time.
-    TimerFired,
+    TimerFired {
+        /// Since when participants could be reached, as far as is known. A command that was outstanding
+        /// then has its whole deadline from that time on: an outage uses up no attempt.
+        reachable_since: Timestamp,
+    },
     /// Somebody wants the saga undone.
     CancelRequested,
     /// A person acts on the saga.

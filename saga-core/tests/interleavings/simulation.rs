@@ -208,7 +208,11 @@ impl<'a> Simulation<'a> {
                 self.deliver(message, engine, fate)
             }
             Move::TimePasses { engine, fate } => self.time_passes(engine, fate),
-            Move::TooEarly { engine } => self.decide(engine, &Event::TimerFired, Fate::Lives),
+            Move::TooEarly { engine } => self.decide(
+                engine,
+                &Event::TimerFired { reachable_since: Timestamp::default() },
+                Fate::Lives,
+            ),
             Move::Recover => {
                 self.recover();
                 Ok(())
@@ -285,7 +289,7 @@ impl<'a> Simulation<'a> {
         if let Some(due) = self.progress()?.and_then(|progress| progress.next_due()) {
             self.now = self.now.max(due);
         }
-        self.decide(engine, &Event::TimerFired, fate)
+        self.decide(engine, &Event::TimerFired { reachable_since: Timestamp::default() }, fate)
     }
 
     fn recover(&mut self) {

@@ -8,6 +8,7 @@ mod effects;
 mod forged;
 mod isolation;
 mod local_steps;
+mod outages;
 mod retention;
 mod shutdown;
 mod strict;

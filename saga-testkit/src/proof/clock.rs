@@ -7,6 +7,22 @@ use tokio::time::Instant;
 ///
 /// Such a runtime moves its time to the next timer as soon as nothing else is to be done, so hours
 /// pass in no time, and in the same order every time.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use saga_core::Clock;
+/// use saga_testkit::SimulatedClock;
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?.block_on(async {
+/// // ... in a test with `#[tokio::test(start_paused = true)]` ...
+/// let clock = SimulatedClock::new();
+/// let before = clock.now();
+/// tokio::time::sleep(Duration::from_hours(1)).await; // takes no time
+/// assert_eq!(clock.now().since(before), Duration::from_hours(1));
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct SimulatedClock {
     start: Timestamp,
@@ -14,13 +30,21 @@ pub struct SimulatedClock {
 }
 
 impl SimulatedClock {
-    pub(super) fn new() -> Self {
+    /// Makes a clock that shows the machine's time now, and from then on that of the current runtime.
+    #[must_use]
+    pub fn new() -> Self {
         Self { start: SystemClock::new().now(), began: Instant::now() }
     }
 
     /// Returns how many milliseconds have passed in this world.
     pub(super) fn millis(&self) -> u128 {
         self.began.elapsed().as_millis()
+    }
+}
+
+impl Default for SimulatedClock {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -206,7 +206,10 @@ impl Run {
     /// Lets time pass until a timer fires.
     fn wait(&mut self) {
         self.now = self.progress.next_due().expect("a timer runs");
-        assert_eq!(self.decide(Event::TimerFired), Verdict::Applied);
+        assert_eq!(
+            self.decide(Event::TimerFired { reachable_since: Timestamp::default() }),
+            Verdict::Applied
+        );
     }
 
     fn operate(&mut self, action: OperatorAction) -> Verdict {

@@ -482,10 +482,19 @@ fn a_wait_ends_when_it_is_due_and_not_before() {
     assert_eq!((run.state("pause"), run.sent().as_str()), (StepState::Waiting, ""));
     assert_eq!(run.progress.next_due().unwrap().since(run.now), DEADLINE * 7);
     run.now = run.progress.next_due().unwrap() - Duration::from_micros(1);
-    assert!(matches!(run.decide(Event::TimerFired), Verdict::Ignored(_)));
+    assert!(matches!(
+        run.decide(Event::TimerFired { reachable_since: Timestamp::default() }),
+        Verdict::Ignored(_)
+    ));
     run.wait();
     assert_eq!(run.sent(), "b");
-    assert!(matches!(run.decide(Event::TimerFired), Verdict::Ignored(_)), "it fires once");
+    assert!(
+        matches!(
+            run.decide(Event::TimerFired { reachable_since: Timestamp::default() }),
+            Verdict::Ignored(_)
+        ),
+        "it fires once"
+    );
     run.reject("b");
     assert_eq!(run.sent(), "~a", "a wait has nothing to undo");
 }

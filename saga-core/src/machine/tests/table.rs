@@ -558,7 +558,9 @@ fn event(at: Situation, observed: Observed) -> (Event, Timestamp) {
         }
         // The id that a step has that was never sent.
         Observed::UnknownCommand(answered) => reply(MessageId(Uuid::nil()), answered),
-        Observed::TimerDue | Observed::TimerNotDue => Event::TimerFired,
+        Observed::TimerDue | Observed::TimerNotDue => {
+            Event::TimerFired { reachable_since: Timestamp::default() }
+        }
         Observed::Cancel => Event::CancelRequested,
         Observed::Operator(Act::Retry) => operator(OperatorAction::Retry),
         Observed::Operator(Act::Skip) => operator(OperatorAction::Skip),
