@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use uuid::Uuid;
 
 use crate::wire;
 use crate::{
@@ -209,7 +210,7 @@ impl TryFrom<wire::EventEnvelope> for Envelope {
     type Error = EnvelopeError;
 
     fn try_from(wire: wire::EventEnvelope) -> Result<Self, EnvelopeError> {
-        let id = header("id", wire.id.parse())?;
+        let id = named("id", &wire.id)?;
         let kind = kind(&wire)?;
         if matches!(&kind, Kind::Command(command) if command.compensates == Some(id)) {
             let problem = "a command cannot compensate itself".to_owned();
@@ -222,7 +223,7 @@ impl TryFrom<wire::EventEnvelope> for Envelope {
             correlation: header("correlation_id", CorrelationId::new(wire.correlation_id))?,
             causation: match wire.causation_id.as_str() {
                 "" => None,
-                id => Some(header("causation_id", id.parse())?),
+                id => Some(named("causation_id", id)?),
             },
             // Only correlates; a strange one is no reason to refuse the message.
             traceparent: Some(wire.traceparent)
@@ -299,6 +300,19 @@ fn header<T, E: std::fmt::Display>(
     value.map_err(|problem| EnvelopeError::Header { header, problem: problem.to_string() })
 }
 
-fn uuid(name: &'static str, bytes: &Bytes) -> Result<uuid::Uuid, EnvelopeError> {
-    header(name, uuid::Uuid::from_slice(bytes))
+fn named(name: &'static str, text: &str) -> Result<MessageId, EnvelopeError> {
+    not_nil(name, header(name, text.parse())?).map(MessageId)
+}
+
+fn uuid(name: &'static str, bytes: &Bytes) -> Result<Uuid, EnvelopeError> {
+    not_nil(name, header(name, Uuid::from_slice(bytes))?)
+}
+
+/// The nil id is what a producer sends that has forgotten to make one. It names nothing: two commands
+/// under it would be one to the inbox, and the second would never be carried out.
+fn not_nil(header: &'static str, id: Uuid) -> Result<Uuid, EnvelopeError> {
+    match id.is_nil() {
+        true => Err(EnvelopeError::Header { header, problem: "the nil id names nothing".to_owned() }),
+        false => Ok(id),
+    }
 }
