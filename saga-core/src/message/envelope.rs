@@ -312,7 +312,9 @@ fn uuid(name: &'static str, bytes: &Bytes) -> Result<Uuid, EnvelopeError> {
 /// under it would be one to the inbox, and the second would never be carried out.
 fn not_nil(header: &'static str, id: Uuid) -> Result<Uuid, EnvelopeError> {
     match id.is_nil() {
-        true => Err(EnvelopeError::Header { header, problem: "the nil id names nothing".to_owned() }),
+        true => {
+            Err(EnvelopeError::Header { header, problem: "the nil id names nothing".to_owned() })
+        }
         false => Ok(id),
     }
 }
