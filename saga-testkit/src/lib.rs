@@ -42,6 +42,7 @@
 //! |---|---|
 //! | a backend for state | [`store`], [`inbox`], [`purge`] |
 //! | time that moves when a test says so | [`ManualClock`] |
+//! | records that no sound producer sends, and what every consumer makes of them | [`poison`] |
 //! | a store that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
 
 #![expect(clippy::missing_panics_doc, reason = "a broken law panics")]
@@ -52,6 +53,7 @@ mod fixture;
 mod given;
 pub mod inbox;
 mod laws;
+pub mod poison;
 pub mod purge;
 mod run;
 pub mod store;
