@@ -223,7 +223,7 @@ impl Worker {
     }
 
     fn gather_deliveries(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        while batch.inputs.len() < self.tick_max && self.has_room() {
+        while batch.inputs.len() < self.tick_max && !batch.is_full() && self.has_room() {
             let limit = self.tick_max - batch.inputs.len();
             match receive(self.subscriber.as_mut(), limit).now_or_never() {
                 Some(received) => self.received(received, batch)?,
@@ -383,6 +383,7 @@ impl Worker {
 }
 
 fn set_aside(delivery: Delivery, reason: &str, detail: &str, batch: &mut Batch) {
+    batch.set_aside_bytes += delivery.value.len();
     batch.dead_letters.push(dead_letter_of(delivery, reason, detail));
 }
 
