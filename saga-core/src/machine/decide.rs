@@ -7,7 +7,7 @@ use crate::machine::{
     Decision, Event, Failure, HistoryEntry, HistoryKind, Ignored, OutgoingCommand, Progress,
     ReplyEvent, StepState, Verdict,
 };
-use crate::message::Outcome;
+use crate::message::{FAILURE_BYTES_MAX, Outcome};
 use crate::{Cause, CodecError, MessageId, Payload, Timestamp};
 
 /// Decides what happens next: a pure function of where the saga stands, what was observed, and when.
@@ -312,7 +312,9 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn park(&mut self, index: usize, code: &str, message: String) {
+    pub(super) fn park(&mut self, index: usize, code: &str, mut message: String) {
+        // It may quote the message that was received.
+        message.truncate(message.floor_char_boundary(FAILURE_BYTES_MAX));
         self.note(index, HistoryKind::Parked, format!("{code}: {message}"));
         let step = Some(self.definition.steps()[index].name.clone());
         // One person looks at one thing at a time: what is parked elsewhere stays there.

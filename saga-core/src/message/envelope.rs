@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::wire;
 use crate::{
-    CorrelationId, MessageId, MessageType, ParticipantName, Payload, SagaId, StepName, Timestamp,
+    CorrelationId, MessageId, MessageType, ParticipantName, Payload, Rejection, SagaId, StepName,
+    Timestamp,
 };
 
 /// Largest envelope that is sent or read, in bytes.
@@ -16,6 +17,9 @@ pub const ENVELOPE_BYTES_MAX: usize = 960 * 1024;
 
 /// Largest payload, in bytes; the rest of what an envelope may have is for its headers.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = ENVELOPE_BYTES_MAX - 8 * 1024;
+
+/// Longest message of a failure that a saga keeps, in bytes; what is longer is cut.
+pub(crate) const FAILURE_BYTES_MAX: usize = 2048;
 
 /// Longest `traceparent` that is carried on, in bytes; a longer one is dropped.
 const TRACEPARENT_BYTES_MAX: usize = 64;
@@ -262,7 +266,7 @@ fn kind(wire: &wire::EventEnvelope) -> Result<Kind, EnvelopeError> {
                 saga: SagaId(uuid("saga_id", &wire.saga_id)?),
                 step: header("step", StepName::parse(&wire.step))?,
                 attempt: wire.attempt.max(1),
-                outcome: Outcome::from_wire(wire.outcome, wire.reason.clone())?,
+                outcome: Outcome::from_wire(wire.outcome, wire.reason.clone())?.cut(),
             }))
         }
     }
@@ -276,6 +280,21 @@ impl Outcome {
             Self::Rejected(code) => (wire::Outcome::Rejected, code),
             Self::FailedTransiently(message) => (wire::Outcome::FailedTransient, message),
             Self::FailedPermanently(message) => (wire::Outcome::FailedPermanent, message),
+        }
+    }
+
+    /// Cuts what a foreign participant says to what one of this library says: the saga keeps it, and
+    /// hands the code of a rejection on.
+    fn cut(self) -> Self {
+        let cut = |mut message: String| {
+            message.truncate(message.floor_char_boundary(FAILURE_BYTES_MAX));
+            message
+        };
+        match self {
+            Self::Succeeded => Self::Succeeded,
+            Self::Rejected(code) => Self::Rejected(Rejection::new(code).code().to_owned()),
+            Self::FailedTransiently(message) => Self::FailedTransiently(cut(message)),
+            Self::FailedPermanently(message) => Self::FailedPermanently(cut(message)),
         }
     }
 
