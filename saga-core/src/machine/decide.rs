@@ -156,8 +156,10 @@ impl Turn<'_> {
                 self.progress.steps[index].state = StepState::Succeeded;
                 self.note(index, HistoryKind::WaitEnded, String::new());
             }
-            StepState::Delayed => self.send(index, step.attempt + 1),
-            StepState::CompensationDelayed => self.send_compensation(index, step.attempt + 1),
+            StepState::Delayed => self.send(index, step.attempt.saturating_add(1)),
+            StepState::CompensationDelayed => {
+                self.send_compensation(index, step.attempt.saturating_add(1))
+            }
             _ => {
                 self.note(index, HistoryKind::TimedOut, String::new());
                 self.lapse(index, Lapse::TimedOut, "no reply in time");
@@ -260,9 +262,9 @@ impl Turn<'_> {
         };
         match (policy.allows(attempt), lapse) {
             (true, Lapse::TimedOut) if is_compensation => {
-                self.send_compensation(index, attempt + 1);
+                self.send_compensation(index, attempt.saturating_add(1));
             }
-            (true, Lapse::TimedOut) => self.send(index, attempt + 1),
+            (true, Lapse::TimedOut) => self.send(index, attempt.saturating_add(1)),
             (true, Lapse::Failed) => {
                 let seed = self.progress.saga.0.as_u64_pair().1;
                 let step = &mut self.progress.steps[index];
