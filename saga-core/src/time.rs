@@ -58,7 +58,9 @@ impl Sub<Duration> for Timestamp {
 impl fmt::Display for Timestamp {
     /// Prints ISO 8601, as the envelope carries it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
+        let (seconds, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
+        let nanos = i32::try_from(micros * 1_000).unwrap_or_default();
+        match jiff::Timestamp::new(seconds, nanos) {
             Ok(time) => fmt::Display::fmt(&time, f),
             Err(_) => write!(f, "{} us since 1970", self.0),
         }
@@ -157,5 +159,29 @@ impl<C: Clock> DynClock for C {
 
     fn sleep_until_dyn(&self, at: Timestamp) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(Clock::sleep_until(self, at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_read_as_a_time_is_printed_as_the_same() {
+        for text in [
+            "-009999-01-02T01:59:59Z",
+            "-009999-01-02T01:59:59.000001Z",
+            "1969-12-31T23:59:59.999999Z",
+            "1970-01-01T00:00:00Z",
+            "9999-12-30T22:00:00Z",
+            "9999-12-30T22:00:00.999999Z",
+        ] {
+            let time: Timestamp = text.parse().expect(text);
+            assert_eq!(time.to_string(), text);
+        }
+        for micros in [i64::MIN, i64::MAX] {
+            let text = Timestamp::from_micros(micros).to_string();
+            assert_eq!(text.parse::<Timestamp>(), Err(InvalidTimestamp), "{text}");
+        }
     }
 }

@@ -33,6 +33,9 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// then stands still until the group's offset was set by hand and the subscriber was made anew, and
 /// the others go on.
 ///
+/// Headers arrive as far as the client library reads them: one whose name is not UTF-8 has U+FFFD
+/// for a name and no value, and a record with more than 100,000 has none.
+///
 /// A broker that is away is waited for. Dropping a subscriber leaves the group, in the background.
 pub struct KafkaSubscriber {
     shared: Arc<Shared>,

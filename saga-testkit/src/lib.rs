@@ -45,6 +45,7 @@
 //! | a saga of yours | [`prove`], [`simulate`], [`Subject`] |
 //! | a backend for state | [`store`], [`inbox`], [`purge`] |
 //! | time that moves when a test says so, or when nothing else is to be done | [`ManualClock`], [`SimulatedClock`] |
+//! | records that no sound producer sends, and what every consumer makes of them | [`poison`] |
 //! | a store or a transport that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
 
 #![expect(clippy::missing_panics_doc, reason = "a broken law panics")]
@@ -55,6 +56,7 @@ mod fixture;
 mod given;
 pub mod inbox;
 mod laws;
+pub mod poison;
 mod proof;
 pub mod purge;
 mod run;

@@ -58,12 +58,19 @@ pub(super) struct Happening {
     pub(super) responder: Option<oneshot::Sender<Result<(), Error>>>,
 }
 
+/// Most deliveries of one tick: also those that mean nothing to the engine wait to be acknowledged.
+const DELIVERIES_MAX: usize = 4_096;
+/// How many bytes one tick sets aside, give or take what is received at once.
+const SET_ASIDE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// What was gathered for one tick.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) inputs: Vec<Input>,
     /// Messages that are set aside, with the partition that they came in and the record for the dead-letter topic.
     pub(super) dead_letters: Vec<(DeadLetter, Record)>,
+    /// How many bytes the values of those have.
+    pub(super) set_aside_bytes: usize,
     /// The deliveries that are done with once all this is durable.
     pub(super) positions: Vec<Position>,
 }
@@ -71,5 +78,10 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) const fn is_empty(&self) -> bool {
         self.inputs.is_empty() && self.dead_letters.is_empty() && self.positions.is_empty()
+    }
+
+    /// Returns true if no more deliveries are to be taken, however few of them matter to a saga.
+    pub(super) const fn is_full(&self) -> bool {
+        self.positions.len() >= DELIVERIES_MAX || self.set_aside_bytes >= SET_ASIDE_BYTES_MAX
     }
 }

@@ -39,7 +39,7 @@ impl Worker {
     ///
     /// A conflict, a lost connection or an element that is refused changes nothing and is overcome here.
     pub(super) async fn tick(&mut self, batch: Batch) -> Result<Vec<Position>, Error> {
-        let Batch { inputs, dead_letters, positions } = batch;
+        let Batch { inputs, dead_letters, positions, .. } = batch;
         if !dead_letters.is_empty() {
             self.set_aside(dead_letters).await?;
         }

@@ -250,7 +250,7 @@ impl Worker {
     }
 
     fn gather_deliveries(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        while batch.inputs.len() < self.tick_max && self.may_receive() {
+        while batch.inputs.len() < self.tick_max && !batch.is_full() && self.may_receive() {
             let limit = self.tick_max - batch.inputs.len();
             match receive(self.subscriber.as_mut(), limit).now_or_never() {
                 Some(received) => self.received(received, batch)?,
@@ -416,6 +416,7 @@ impl Worker {
 }
 
 fn set_aside(delivery: Delivery, reason: &str, detail: &str, batch: &mut Batch) {
+    batch.set_aside_bytes += delivery.value.len();
     batch.dead_letters.push(dead_letter_of(delivery, reason, detail));
 }
 

@@ -9,7 +9,7 @@ use crate::machine::{
     Decision, Event, Failure, HistoryEntry, HistoryKind, Ignored, OutgoingCommand, Progress,
     ReplyEvent, StepState, Verdict,
 };
-use crate::message::Outcome;
+use crate::message::{FAILURE_BYTES_MAX, Outcome};
 #[cfg(feature = "planted-defects")]
 use crate::planted::{Defect, is_planted};
 use crate::{Cause, CodecError, MessageId, Payload, Timestamp};
@@ -167,8 +167,10 @@ impl Turn<'_> {
                 self.progress.steps[index].state = StepState::Succeeded;
                 self.note(index, HistoryKind::WaitEnded, String::new());
             }
-            StepState::Delayed => self.send(index, step.attempt + 1),
-            StepState::CompensationDelayed => self.send_compensation(index, step.attempt + 1),
+            StepState::Delayed => self.send(index, step.attempt.saturating_add(1)),
+            StepState::CompensationDelayed => {
+                self.send_compensation(index, step.attempt.saturating_add(1));
+            }
             _ => {
                 let due = reachable_since + self.deadline(index, step.state);
                 if due > self.now {
@@ -285,9 +287,9 @@ impl Turn<'_> {
         };
         match (policy.allows(attempt), lapse) {
             (true, Lapse::TimedOut) if is_compensation => {
-                self.send_compensation(index, attempt + 1);
+                self.send_compensation(index, attempt.saturating_add(1));
             }
-            (true, Lapse::TimedOut) => self.send(index, attempt + 1),
+            (true, Lapse::TimedOut) => self.send(index, attempt.saturating_add(1)),
             (true, Lapse::Failed) => {
                 let seed = self.progress.saga.0.as_u64_pair().1;
                 let step = &mut self.progress.steps[index];
@@ -337,7 +339,9 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn park(&mut self, index: usize, code: &str, message: String) {
+    pub(super) fn park(&mut self, index: usize, code: &str, mut message: String) {
+        // It may quote the message that was received.
+        message.truncate(message.floor_char_boundary(FAILURE_BYTES_MAX));
         self.note(index, HistoryKind::Parked, format!("{code}: {message}"));
         let step = Some(self.definition.steps()[index].name.clone());
         // One person looks at one thing at a time: what is parked elsewhere stays there.

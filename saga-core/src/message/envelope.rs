@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use uuid::Uuid;
 
 use crate::wire;
 use crate::{
-    CorrelationId, MessageId, MessageType, ParticipantName, Payload, SagaId, StepName, Timestamp,
+    CorrelationId, MessageId, MessageType, ParticipantName, Payload, Rejection, SagaId, StepName,
+    Timestamp,
 };
 
 /// Largest envelope that is sent or read, in bytes.
@@ -15,6 +17,9 @@ pub const ENVELOPE_BYTES_MAX: usize = 960 * 1024;
 
 /// Largest payload, in bytes; the rest of what an envelope may have is for its headers.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = ENVELOPE_BYTES_MAX - 8 * 1024;
+
+/// Longest message of a failure that a saga keeps, in bytes; what is longer is cut.
+pub(crate) const FAILURE_BYTES_MAX: usize = 2048;
 
 /// Longest `traceparent` that is carried on, in bytes; a longer one is dropped.
 const TRACEPARENT_BYTES_MAX: usize = 64;
@@ -209,7 +214,7 @@ impl TryFrom<wire::EventEnvelope> for Envelope {
     type Error = EnvelopeError;
 
     fn try_from(wire: wire::EventEnvelope) -> Result<Self, EnvelopeError> {
-        let id = header("id", wire.id.parse())?;
+        let id = named("id", &wire.id)?;
         let kind = kind(&wire)?;
         if matches!(&kind, Kind::Command(command) if command.compensates == Some(id)) {
             let problem = "a command cannot compensate itself".to_owned();
@@ -222,7 +227,7 @@ impl TryFrom<wire::EventEnvelope> for Envelope {
             correlation: header("correlation_id", CorrelationId::new(wire.correlation_id))?,
             causation: match wire.causation_id.as_str() {
                 "" => None,
-                id => Some(header("causation_id", id.parse())?),
+                id => Some(named("causation_id", id)?),
             },
             // Only correlates; a strange one is no reason to refuse the message.
             traceparent: Some(wire.traceparent)
@@ -261,7 +266,7 @@ fn kind(wire: &wire::EventEnvelope) -> Result<Kind, EnvelopeError> {
                 saga: SagaId(uuid("saga_id", &wire.saga_id)?),
                 step: header("step", StepName::parse(&wire.step))?,
                 attempt: wire.attempt.max(1),
-                outcome: Outcome::from_wire(wire.outcome, wire.reason.clone())?,
+                outcome: Outcome::from_wire(wire.outcome, wire.reason.clone())?.cut(),
             }))
         }
     }
@@ -275,6 +280,21 @@ impl Outcome {
             Self::Rejected(code) => (wire::Outcome::Rejected, code),
             Self::FailedTransiently(message) => (wire::Outcome::FailedTransient, message),
             Self::FailedPermanently(message) => (wire::Outcome::FailedPermanent, message),
+        }
+    }
+
+    /// Cuts what a foreign participant says to what one of this library says: the saga keeps it, and
+    /// hands the code of a rejection on.
+    fn cut(self) -> Self {
+        let cut = |mut message: String| {
+            message.truncate(message.floor_char_boundary(FAILURE_BYTES_MAX));
+            message
+        };
+        match self {
+            Self::Succeeded => Self::Succeeded,
+            Self::Rejected(code) => Self::Rejected(Rejection::new(code).code().to_owned()),
+            Self::FailedTransiently(message) => Self::FailedTransiently(cut(message)),
+            Self::FailedPermanently(message) => Self::FailedPermanently(cut(message)),
         }
     }
 
@@ -299,6 +319,21 @@ fn header<T, E: std::fmt::Display>(
     value.map_err(|problem| EnvelopeError::Header { header, problem: problem.to_string() })
 }
 
-fn uuid(name: &'static str, bytes: &Bytes) -> Result<uuid::Uuid, EnvelopeError> {
-    header(name, uuid::Uuid::from_slice(bytes))
+fn named(name: &'static str, text: &str) -> Result<MessageId, EnvelopeError> {
+    not_nil(name, header(name, text.parse())?).map(MessageId)
+}
+
+fn uuid(name: &'static str, bytes: &Bytes) -> Result<Uuid, EnvelopeError> {
+    not_nil(name, header(name, Uuid::from_slice(bytes))?)
+}
+
+/// The nil id is what a producer sends that has forgotten to make one. It names nothing: two commands
+/// under it would be one to the inbox, and the second would never be carried out.
+fn not_nil(header: &'static str, id: Uuid) -> Result<Uuid, EnvelopeError> {
+    match id.is_nil() {
+        true => {
+            Err(EnvelopeError::Header { header, problem: "the nil id names nothing".to_owned() })
+        }
+        false => Ok(id),
+    }
 }

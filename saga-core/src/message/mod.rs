@@ -5,10 +5,10 @@ mod envelope;
 mod reply;
 
 pub use command::{Command, Fact, Message};
-pub(crate) use envelope::PAYLOAD_BYTES_MAX;
 pub use envelope::{
     CommandHeaders, ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, Kind, Outcome, ReplyHeaders,
 };
+pub(crate) use envelope::{FAILURE_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use reply::{Rejection, Reply};
 
 /// Prints an error with its causes.
@@ -19,5 +19,7 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
+    // It may quote the message that was received.
+    text.truncate(text.floor_char_boundary(FAILURE_BYTES_MAX));
     text
 }

@@ -11,7 +11,7 @@ use futures_util::{FutureExt as _, poll};
 
 use super::handler::{Context, Handle, HandleAll, HandleExternal, HandlerError};
 use crate::error::panic_text;
-use crate::message::{Envelope, Kind, Message, Outcome, PAYLOAD_BYTES_MAX};
+use crate::message::{Envelope, FAILURE_BYTES_MAX, Kind, Message, Outcome, PAYLOAD_BYTES_MAX};
 use crate::transport::Record;
 use crate::{Codec, Command, IdempotencyKey, MessageType, Payload, Reply, SagaId};
 
@@ -183,9 +183,6 @@ fn context<'a, C: Command, Conn>(
     let participant = C::PARTICIPANT;
     Context { connection, command, saga, attempt, participant, facts }
 }
-
-/// Longest message of a failure that a saga keeps, in bytes.
-const FAILURE_BYTES_MAX: usize = 2048;
 
 impl Failure {
     /// Returns the outcome that a saga is told.

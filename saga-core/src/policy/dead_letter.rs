@@ -19,8 +19,9 @@ pub const EXCEPTION_MESSAGE: &str = "kafka_dlt-exception-message";
 /// Header with why the message was set aside: a short class such as `undecodable`.
 pub const REASON: &str = "ow-dlq-reason";
 
-/// Header with the size of a value that is left out, with the original headers if need be, because
-/// the message is too large to be sent on with more headers; the store keeps all of it.
+/// Header with the size of a value that is left out because the message is too large to be sent on
+/// with more headers. If need be, the original headers and the key are left out too; the store keeps
+/// all of it.
 pub const VALUE_OMITTED: &str = "ow-dlq-value-omitted";
 
 /// Returns the record for the dead-letter topic of the topic that the message was received from.
@@ -71,20 +72,18 @@ pub fn record(letter: &DeadLetter) -> Record {
         value: letter.value.clone(),
         headers: letter.headers.iter().cloned().chain(added.clone()).collect(),
     };
-    if size(&record) > ENVELOPE_BYTES_MAX {
+    if record.size() > ENVELOPE_BYTES_MAX {
         let omitted = (VALUE_OMITTED.to_owned(), text(&letter.value.len().to_string()));
         record.headers.push(omitted.clone());
         record.value = Bytes::new();
-        if size(&record) > ENVELOPE_BYTES_MAX {
+        if record.size() > ENVELOPE_BYTES_MAX {
             record.headers = added.into_iter().chain([omitted]).collect();
+        }
+        if record.size() > ENVELOPE_BYTES_MAX {
+            record.key = Bytes::new();
         }
     }
     record
-}
-
-fn size(record: &Record) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len() + value.len());
-    record.key.len() + record.value.len() + headers.sum::<usize>()
 }
 
 fn text(text: &str) -> Bytes {
@@ -95,6 +94,59 @@ fn text(text: &str) -> Bytes {
 mod tests {
     use super::*;
     use crate::{MessageId, Timestamp, Topic};
+
+    fn letter(key: usize, value: usize, headers: Vec<(String, Bytes)>) -> DeadLetter {
+        DeadLetter {
+            id: MessageId::now(),
+            topic: Topic::new("orders.events"),
+            partition: 0,
+            offset: 0,
+            timestamp: Timestamp::default(),
+            key: vec![b'k'; key].into(),
+            value: vec![b'v'; value].into(),
+            headers,
+            reason: "undecodable".to_owned(),
+            detail: "a test made it".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_message_is_sent_on_with_its_value_as_long_as_there_is_room() {
+        let added = record(&letter(3, 0, Vec::new())).size();
+        for (value, is_kept) in [
+            (ENVELOPE_BYTES_MAX - added - 1, true),
+            (ENVELOPE_BYTES_MAX - added, true),
+            (ENVELOPE_BYTES_MAX - added + 1, false),
+        ] {
+            let record = record(&letter(3, value, Vec::new()));
+            assert!(record.size() <= ENVELOPE_BYTES_MAX, "{value} bytes");
+            assert_eq!(record.value.len(), if is_kept { value } else { 0 });
+            assert_eq!(record.key, "kkk");
+            let omitted = record.headers.iter().find(|(name, _)| name == VALUE_OMITTED);
+            let size = omitted.map(|(_, size)| size.clone());
+            assert_eq!(size, (!is_kept).then(|| text(&value.to_string())), "{value} bytes");
+        }
+    }
+
+    #[test]
+    fn whatever_is_large_a_dead_letter_can_be_sent() {
+        let many = vec![(String::new(), Bytes::new()); 500_000];
+        let large = vec![("h".to_owned(), Bytes::from(vec![b'h'; ENVELOPE_BYTES_MAX]))];
+        for (key, value, headers) in [
+            (ENVELOPE_BYTES_MAX, 0, Vec::new()),
+            (1_040_000, 10, Vec::new()),
+            (10, 10 << 20, Vec::new()),
+            (0, 0, many.clone()),
+            (10, 10, large.clone()),
+            (1_040_000, 10 << 20, large),
+        ] {
+            let record = record(&letter(key, value, headers));
+            assert!(record.size() <= ENVELOPE_BYTES_MAX, "{key} {value}: {}", record.size());
+            let reason = record.headers.iter().find(|(name, _)| name == REASON);
+            assert_eq!(reason.map(|(_, reason)| reason.clone()), Some(text("undecodable")));
+            assert_eq!(record.key.len(), if key < 100 { key } else { 0 });
+        }
+    }
 
     #[test]
     fn a_dead_letter_keeps_the_message_and_says_where_it_came_from() {

@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::ids::KEY_BYTES_MAX;
 use crate::message::{Envelope, Kind, Message, PAYLOAD_BYTES_MAX};
-use crate::transport::Record;
+use crate::transport::{RECORD_BYTES_MAX, Record};
 use crate::wire;
 use crate::{
     Clock as _, Codec, CodecError, CorrelationId, Fact, MessageId, OutboxId, ParticipantName,
@@ -161,17 +161,24 @@ impl OutboxRow {
     ///
     /// # Errors
     ///
-    /// [`CodecError`] if the body is damaged.
+    /// [`CodecError`] if the body is damaged, or a record in it has more than the million bytes that brokers take by
+    /// default: whoever sends it would be refused again and again, and nothing behind it would leave.
     pub fn records(&self) -> Result<Vec<Record>, CodecError> {
         let batch = wire::OutboxBatch::decode(self.body.clone()).map_err(CodecError::new)?;
         let unpack = |record: wire::OutboxRecord| {
-            Ok(Record {
+            let record = Record {
                 topic: Topic::parse(&record.topic).map_err(CodecError::new)?,
                 partition: record.partition,
                 key: record.key,
                 value: record.value,
                 headers: record.headers.into_iter().map(|h| (h.name, h.value)).collect(),
-            })
+            };
+            match record.size() {
+                0..=RECORD_BYTES_MAX => Ok(record),
+                bytes => Err(CodecError::new(format!(
+                    "a record has {bytes} bytes; at most {RECORD_BYTES_MAX} can be sent"
+                ))),
+            }
         };
         batch.records.into_iter().map(unpack).collect()
     }
@@ -212,4 +219,28 @@ pub(crate) fn fact_record<F: Fact>(
         value: envelope.encode(),
         headers: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_back_up_to_the_size_that_can_be_sent() {
+        let row = |bytes: usize| {
+            let (topic, key) = (Topic::new("t"), Bytes::from_static(b"key"));
+            let headers = vec![("h".to_owned(), Bytes::from_static(b"v"))];
+            let value = vec![b'v'; bytes - 15].into();
+            OutboxRow::new(
+                Lane::application(),
+                &[Record { topic, partition: None, key, value, headers }],
+            )
+        };
+        for bytes in [RECORD_BYTES_MAX - 1, RECORD_BYTES_MAX] {
+            let records = row(bytes).records().expect("it can be sent");
+            assert_eq!(records[0].size(), bytes);
+        }
+        let error = row(RECORD_BYTES_MAX + 1).records().expect_err("it cannot be sent");
+        assert_eq!(error.to_string(), "a record has 1000001 bytes; at most 1000000 can be sent");
+    }
 }

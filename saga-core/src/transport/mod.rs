@@ -20,6 +20,7 @@ pub use delivery::{Delivery, Partition, Position, Received};
 pub use error::TransportError;
 pub use memory::{MemoryPublisher, MemorySubscriber, MemoryTransport};
 pub use partition::partition_for;
+pub(crate) use publisher::RECORD_BYTES_MAX;
 pub use publisher::{Acknowledgement, Publisher, Receipt, Record};
 pub use watermark::Watermark;
 

@@ -49,6 +49,21 @@ pub struct Record {
     pub headers: Vec<(String, Bytes)>,
 }
 
+/// Largest record that is sent, in bytes: the million that Kafka's clients take by default.
+pub(crate) const RECORD_BYTES_MAX: usize = 1_000_000;
+
+/// Most bytes that a header takes beside its name and its value.
+const HEADER_OVERHEAD: usize = 10;
+
+impl Record {
+    /// Returns how many bytes the record has on its way, or some more.
+    pub(crate) fn size(&self) -> usize {
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD);
+        self.key.len() + self.value.len() + headers.sum::<usize>()
+    }
+}
+
 /// Resolves when everything of one [`Publisher::publish`] call is acknowledged, or one record of it failed.
 #[derive(Debug)]
 #[must_use = "only an awaited receipt says that the records are safe"]

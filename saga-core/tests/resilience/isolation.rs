@@ -1,11 +1,18 @@
 //! One bad element stops or delays only itself.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use saga_core::transport::{MemoryPublisher, MemorySubscriber, Receipt, Record, Subscription};
+use bytes::Bytes;
+use saga_core::message::Kind;
+use saga_core::transport::{
+    Delivery, MemoryPublisher, MemorySubscriber, Position, Receipt, Received, Record, Subscription,
+};
 use saga_core::{
-    Cause, Compensate, Context, Engine, Handle, HandlerError, HandlerResult, MemoryStore,
-    MemoryTransport, Participant, Publisher, Reply, Saga, Status, Step, StepName, Topic, Transport,
+    Cause, Compensate, Context, CorrelationId, Engine, Envelope, Handle, HandlerError,
+    HandlerResult, MemoryStore, MemoryTransport, MessageId, MessageType, Participant, Payload,
+    Publisher, Reply, Saga, Status, Step, StepName, Subscriber, Timestamp, Topic, Transport,
     TransportError,
 };
 use tokio::time::Instant;
@@ -52,6 +59,78 @@ impl Publisher for Limited<MemoryPublisher> {
             None => self.0.publish(records),
         }
     }
+}
+
+/// A broker that has one more fact of somebody else's at once, as long as it counts down.
+#[derive(Clone)]
+struct Endless<T>(T, Arc<AtomicU32>);
+
+impl Transport for Endless<MemoryTransport> {
+    type Publisher = MemoryPublisher;
+    type Subscriber = Endless<MemorySubscriber>;
+
+    async fn ensure_topics(&self, topics: &[Topic]) -> Result<(), TransportError> {
+        self.0.ensure_topics(topics).await
+    }
+
+    async fn publisher(&self) -> Result<MemoryPublisher, TransportError> {
+        self.0.publisher().await
+    }
+
+    async fn subscriber(&self, it: Subscription) -> Result<Self::Subscriber, TransportError> {
+        let subscriber = self.0.subscriber(it).await?;
+        Ok(Endless(subscriber, Arc::clone(&self.1)))
+    }
+}
+
+impl Subscriber for Endless<MemorySubscriber> {
+    async fn receive(&mut self, limit: usize) -> Result<Received, TransportError> {
+        let counted =
+            self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if counted.is_err() {
+            return self.0.receive(limit).await;
+        }
+        let position =
+            Position { topic: STOCK.events(), partition: 0, offset: 0, generation: u64::MAX };
+        let value = foreign_fact().encode();
+        let (key, headers, timestamp) = (Bytes::new(), Vec::new(), Timestamp::default());
+        Ok(Received::Deliveries(vec![Delivery { position, key, value, headers, timestamp }]))
+    }
+
+    fn acknowledge(&mut self, positions: &[Position]) {
+        self.0.acknowledge(positions);
+    }
+
+    async fn close(self) -> Result<(), TransportError> {
+        self.0.close().await
+    }
+}
+
+fn foreign_fact() -> Envelope {
+    Envelope {
+        id: MessageId::now(),
+        message_type: MessageType::new("SomebodyElses"),
+        source: STOCK,
+        correlation: CorrelationId::from(MessageId::now()),
+        causation: None,
+        traceparent: None,
+        timestamp: Timestamp::default(),
+        kind: Kind::Fact,
+        payload: Payload::default(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn facts_without_end_that_mean_nothing_hold_up_no_start() {
+    let left = Arc::new(AtomicU32::new(200_000));
+    let transport = Endless(MemoryTransport::new(), Arc::clone(&left));
+    let engine = Engine::builder(SHOP, MemoryStore::new()).saga(one_step()).transport(transport);
+    let engine = engine.start().expect("the parts fit");
+    for order in ["o-1", "o-2", "o-3"] {
+        let started = engine.start(key(order), crate::support::order(order, ""));
+        started.await.expect("accepted");
+    }
+    assert_ne!(left.load(Ordering::SeqCst), 0, "the starts must not wait for the last fact");
 }
 
 /// Fails with two megabytes of text, if it is to.

@@ -1,5 +1,6 @@
 //! The thread of a member: polls the broker, hands deliveries over, stores offsets.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::context::{Context, list, store};
-use super::shared::Shared;
+use super::shared::{Shared, size};
 use crate::KafkaConfig;
 use crate::error::{refused_setting, wrong_configuration};
 use crate::topics::ask;
@@ -22,8 +23,9 @@ use crate::topics::ask;
 const POLL: Duration = Duration::from_millis(50);
 /// How often offsets are stored that have moved.
 const STORE_INTERVAL: Duration = Duration::from_millis(150);
-/// How many records are handed over at once.
+/// How many records are handed over at once, and how many bytes, give or take one record.
 const HAND_OVER: usize = 1_000;
+const HAND_OVER_BYTES: usize = 4 << 20;
 /// How long the broker may be left alone while nobody takes deliveries. Other members wait for
 /// this one in a rebalance, so it is short; pausing throws away what was fetched, so it is not 0.
 const STANDSTILL: Duration = Duration::from_secs(1);
@@ -97,9 +99,14 @@ impl Member {
             }
             self.regulate(consumer);
             let mut timeout = POLL;
+            let mut bytes = 0;
             while let Some(polled) = consumer.poll(timeout) {
                 match polled {
-                    Ok(message) => deliveries.extend(self.delivery(&message)),
+                    Ok(message) => {
+                        let delivery = self.delivery(&message);
+                        bytes += delivery.as_ref().map_or(0, size);
+                        deliveries.extend(delivery);
+                    }
                     Err(KafkaError::MessageConsumptionFatal(code)) => {
                         warn!(%code, "the consumer has failed and is made anew");
                         return End::Fatal;
@@ -110,7 +117,7 @@ impl Member {
                         self.failed(consumer, &error);
                     }
                 }
-                if deliveries.len() >= HAND_OVER {
+                if deliveries.len() >= HAND_OVER || bytes >= HAND_OVER_BYTES {
                     break;
                 }
                 timeout = Duration::ZERO;
@@ -224,9 +231,16 @@ fn is_out_of_range(consumer: &BaseConsumer<Context>, partition: &Partition, next
 }
 
 fn headers(headers: &impl Headers) -> Vec<(String, Bytes)> {
-    let headers = headers.iter().map(|header| {
+    (0..headers.count()).map(|index| header(headers, index)).collect()
+}
+
+/// Reads one header. The client library panics over a name that is not UTF-8, which any producer may
+/// send: that would end this thread, and again at every start.
+fn header(headers: &impl Headers, index: usize) -> (String, Bytes) {
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        let header = headers.get(index);
         let value = header.value.map(Bytes::copy_from_slice).unwrap_or_default();
         (header.key.to_owned(), value)
-    });
-    headers.collect()
+    }));
+    read.unwrap_or_else(|_| (char::REPLACEMENT_CHARACTER.to_string(), Bytes::new()))
 }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 /// How many records wait at most, give or take what one look at the broker brings.
 const QUEUED: usize = 10_000;
-/// How many bytes of keys and values wait at most, give or take one record.
+/// How many bytes wait at most, give or take one record.
 const QUEUED_BYTES: usize = 16 << 20;
 
 /// Counts ownerships in this process, so that no two subscribers share a generation.
@@ -260,8 +260,11 @@ impl State {
     }
 }
 
-const fn size(delivery: &Delivery) -> usize {
-    delivery.key.len() + delivery.value.len()
+/// Returns how many bytes a delivery takes in memory.
+pub(super) fn size(delivery: &Delivery) -> usize {
+    let headers = delivery.headers.iter();
+    let headers = headers.map(|it| size_of_val(it) + it.0.len() + it.1.len()).sum::<usize>();
+    delivery.key.len() + delivery.value.len() + headers
 }
 
 impl fmt::Debug for Shared {

@@ -124,6 +124,17 @@ fn values_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn attempts_are_not_counted_beyond_the_highest_number() {
+    let mut state = state();
+    state.steps[0].attempt = u32::MAX;
+    state.steps[0].due_us = 0;
+    state.steps[0].set_state(wire::step_state::State::Delayed);
+    let (saga, progress) = (saga(), decode(&state).unwrap());
+    let decision = decide(saga.definition(), progress, Event::TimerFired, Timestamp::default());
+    assert_eq!(decision.commands[0].attempt, u32::MAX);
+}
+
+#[test]
 fn a_saga_parked_without_its_definition_goes_on_where_it_was() {
     let mut run = Run::start(saga());
     let failure =

@@ -1,0 +1,8 @@
+//! Reads texts as names.
+
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::names(bytes));

@@ -1,0 +1,8 @@
+//! Reads rows of an outbox.
+
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::outbox_row(bytes));
