@@ -114,7 +114,8 @@ pub(crate) fn saga_states() -> Vec<Vec<u8>> {
     while let Some((progress, depth)) = open.pop() {
         let state = progress.encode(SAGA.definition()).expect("plain data");
         let status = STATUSES.iter().position(|it| *it == progress.status()).expect("all");
-        let row = [&[status as u8], &state[..]].concat();
+        let status = u8::try_from(status).expect("there are five");
+        let row = [&[status], &state[..]].concat();
         if found.contains(&row) || depth > 5 {
             continue;
         }

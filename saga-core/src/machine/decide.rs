@@ -158,7 +158,7 @@ impl Turn<'_> {
             }
             StepState::Delayed => self.send(index, step.attempt.saturating_add(1)),
             StepState::CompensationDelayed => {
-                self.send_compensation(index, step.attempt.saturating_add(1))
+                self.send_compensation(index, step.attempt.saturating_add(1));
             }
             _ => {
                 self.note(index, HistoryKind::TimedOut, String::new());
