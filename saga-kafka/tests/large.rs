@@ -1,5 +1,7 @@
 //! What large records cost in memory; alone in its program, so that only they are measured.
 
+#![cfg(target_os = "linux")]
+
 mod broker;
 #[path = "../../saga-postgres/tests/support/mod.rs"]
 mod database;
