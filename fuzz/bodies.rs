@@ -67,10 +67,9 @@ pub(crate) fn names(bytes: &[u8]) {
     let is_key = (1..=255).contains(&text.len()) && !text.chars().any(char::is_control);
     assert_eq!(IdempotencyKey::new(&*text).is_ok(), is_key, "{text:?}");
     assert_eq!(CorrelationId::new(&*text).is_ok(), is_key, "{text:?}");
-    for id in [text.parse::<MessageId>().map(|it| it.0), text.parse::<SagaId>().map(|it| it.0)] {
-        if let Ok(id) = id {
-            assert_eq!(id.to_string().parse(), Ok(MessageId(id)));
-        }
+    let ids = [text.parse::<MessageId>().map(|it| it.0), text.parse::<SagaId>().map(|it| it.0)];
+    for id in ids.into_iter().flatten() {
+        assert_eq!(id.to_string().parse(), Ok(MessageId(id)));
     }
     if let Ok(time) = text.parse::<Timestamp>() {
         assert_eq!(time.to_string().parse(), Ok(time), "{text:?}");
@@ -114,7 +113,8 @@ pub(crate) fn saga_states() -> Vec<Vec<u8>> {
     while let Some((progress, depth)) = open.pop() {
         let state = progress.encode(SAGA.definition()).expect("plain data");
         let status = STATUSES.iter().position(|it| *it == progress.status()).expect("all");
-        let row = [&[status as u8], &state[..]].concat();
+        let status = u8::try_from(status).expect("there are five");
+        let row = [&[status], &state[..]].concat();
         if found.contains(&row) || depth > 5 {
             continue;
         }
@@ -140,7 +140,7 @@ const STATUSES: [Status; 5] =
 /// A timer fires when everything is due.
 fn now(event: &Event) -> Timestamp {
     match event {
-        Event::TimerFired => NOW + Duration::from_hours(24),
+        Event::TimerFired { .. } => NOW + Duration::from_hours(24),
         _ => NOW,
     }
 }
@@ -153,7 +153,7 @@ fn events(progress: &Progress) -> Vec<Event> {
     };
     let mut events = vec![
         Event::Started,
-        Event::TimerFired,
+        Event::TimerFired { reachable_since: Timestamp::default() },
         Event::CancelRequested,
         by_hand(OperatorAction::Retry),
         by_hand(OperatorAction::Skip),

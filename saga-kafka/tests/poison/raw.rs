@@ -102,10 +102,10 @@ fn bytes(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
 fn zigzag(value: i64, out: &mut Vec<u8>) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while rest > 0x7f {
-        out.push((rest & 0x7f) as u8 | 0x80);
+        out.push(rest.to_le_bytes()[0] | 0x80);
         rest >>= 7;
     }
-    out.push(rest as u8);
+    out.push(rest.to_le_bytes()[0]);
 }
 
 fn crc32c(bytes: &[u8]) -> u32 {

@@ -78,7 +78,7 @@ where
     let stock = Participant::builder(STOCK).handle::<Reserve>(Stock(Arc::clone(&fixture)));
     let stock = stock.build().expect("the kit's participant is sound");
     participant(&fixture, &transport, hostile, stock).await;
-    assert_once(fixture.effects().await);
+    assert_once(&fixture.effects().await);
 }
 
 /// As [`behind_poison_commands_are_carried_out`], of a participant that takes commands together.
@@ -95,7 +95,7 @@ pub async fn behind_poison_commands_are_carried_out_together<F, T>(
     let stock = Participant::builder(STOCK).handle_all::<Reserve>(Stock(Arc::clone(&fixture)));
     let stock = stock.build().expect("the kit's participant is sound");
     participant(&fixture, &transport, hostile, stock).await;
-    assert_once(fixture.effects().await);
+    assert_once(&fixture.effects().await);
 }
 
 /// As [`behind_poison_commands_are_carried_out`], of a participant that calls another system.
@@ -110,7 +110,7 @@ where
     let stock = Participant::builder(STOCK).handle_external::<Reserve>(calls.clone());
     let stock = stock.build().expect("the kit's participant is sound");
     participant(&fixture, &transport, hostile, stock).await;
-    assert_once(calls.0.lock().expect("no caller panics here").clone());
+    assert_once(&calls.0.lock().expect("no caller panics here"));
 }
 
 /// Returns the order of the sound message behind a poison.
@@ -118,7 +118,7 @@ fn behind(poison: &Poison) -> String {
     format!("behind {}", poison.name())
 }
 
-fn assert_once(effects: Vec<String>) {
+fn assert_once(effects: &[String]) {
     for poison in for_sort_of(&command("")) {
         let order = behind(&poison);
         let count = effects.iter().filter(|&effect| *effect == order).count();

@@ -70,12 +70,12 @@ fn numbers() -> impl Iterator<Item = Poison> {
         ("kind-4", KIND, 4, ANY),
         ("kind-99", KIND, 99, ANY),
         ("kind-minus-1", KIND, -1, ANY),
-        ("the-lowest-kind", KIND, i32::MIN as i64, ANY),
+        ("the-lowest-kind", KIND, i64::from(i32::MIN), ANY),
         ("no-outcome", OUTCOME, 0, REPLIES),
         ("outcome-5", OUTCOME, 5, REPLIES),
         ("outcome-99", OUTCOME, 99, REPLIES),
         ("outcome-minus-1", OUTCOME, -1, REPLIES),
-        ("the-highest-outcome", OUTCOME, i32::MAX as i64, REPLIES),
+        ("the-highest-outcome", OUTCOME, i64::from(i32::MAX), REPLIES),
     ];
     all.into_iter().map(|(name, field, number, sorts)| {
         bent(name, sorts, move |fields| fields.number(field, number))

@@ -136,10 +136,10 @@ pub(super) fn key(number: u32, wire_type: u64, out: &mut Vec<u8>) {
 
 pub(super) fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value > 0x7f {
-        out.push((value & 0x7f) as u8 | 0x80);
+        out.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push(value.to_le_bytes()[0]);
 }
 
 /// Groups inside one another, a form that no current schema uses and every decoder must skip.

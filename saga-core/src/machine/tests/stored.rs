@@ -130,7 +130,12 @@ fn attempts_are_not_counted_beyond_the_highest_number() {
     state.steps[0].due_us = 0;
     state.steps[0].set_state(wire::step_state::State::Delayed);
     let (saga, progress) = (saga(), decode(&state).unwrap());
-    let decision = decide(saga.definition(), progress, Event::TimerFired, Timestamp::default());
+    let decision = decide(
+        saga.definition(),
+        progress,
+        Event::TimerFired { reachable_since: Timestamp::default() },
+        Timestamp::default(),
+    );
     assert_eq!(decision.commands[0].attempt, u32::MAX);
 }
 
