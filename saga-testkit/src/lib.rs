@@ -43,6 +43,7 @@
 //! | a backend for state | [`store`], [`inbox`], [`purge`] |
 //! | time that moves when a test says so | [`ManualClock`] |
 //! | a store that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
+//! | a network that swallows, cuts or delays what passes | [`Proxy`] |
 
 #![expect(clippy::missing_panics_doc, reason = "a broken law panics")]
 
@@ -52,6 +53,7 @@ mod fixture;
 mod given;
 pub mod inbox;
 mod laws;
+mod proxy;
 pub mod purge;
 mod run;
 pub mod store;
@@ -60,5 +62,6 @@ pub mod transport;
 pub use clock::ManualClock;
 pub use faults::{Faults, Faulty, Moment, Operation};
 pub use fixture::Fixture;
+pub use proxy::{Proxy, Side};
 #[doc(hidden)]
 pub use run::run;
