@@ -47,6 +47,7 @@
 //! | time that moves when a test says so, or when nothing else is to be done | [`ManualClock`], [`SimulatedClock`] |
 //! | records that no sound producer sends, and what every consumer makes of them | [`poison`] |
 //! | a store or a transport that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
+//! | a network that swallows, cuts or delays what passes | [`Proxy`] |
 
 #![expect(clippy::missing_panics_doc, reason = "a broken law panics")]
 
@@ -58,6 +59,7 @@ pub mod inbox;
 mod laws;
 pub mod poison;
 mod proof;
+mod proxy;
 pub mod purge;
 mod run;
 pub mod store;
@@ -69,5 +71,6 @@ pub use fixture::Fixture;
 #[doc(hidden)]
 pub use proof::{Defect, see};
 pub use proof::{Report, SimulatedClock, Subject, prove, simulate};
+pub use proxy::{Proxy, Side};
 #[doc(hidden)]
 pub use run::run;
