@@ -27,10 +27,7 @@ type Cluster = MockCluster<'static, DefaultProducerContext>;
 fn mock() -> (Cluster, KafkaConfig) {
     let cluster = MockCluster::new(1).expect("a mock broker can be started");
     cluster.create_topic(TOPIC.as_str(), 4, 1).expect("the mock broker makes topics");
-    let config = KafkaConfig::new(cluster.bootstrap_servers())
-        // The mock broker does not check sequence numbers, as a real one does: what is in flight
-        // behind a refused batch would be appended.
-        .setting("max.in.flight.requests.per.connection", "1");
+    let config = KafkaConfig::new(cluster.bootstrap_servers());
     (cluster, config)
 }
 
@@ -78,8 +75,11 @@ async fn a_refused_batch_fails_the_publisher_and_nothing_overtakes_it() {
     let publisher = transport.publisher().await.expect("a publisher can be made");
     settled(publisher.publish(vec![record("sound")])).await.expect("the publisher is sound");
 
-    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
-    cluster.request_errors(RDKafkaApiKey::Produce, &[refusal]);
+    // What is in flight behind a refused request is refused for its sequence number: a real broker
+    // checks it, the mock broker has to be told.
+    let mut refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER; 6];
+    refusals[0] = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    cluster.request_errors(RDKafkaApiKey::Produce, &refusals);
     let batch = |n: u32| (0..50).map(move |m| record(format!("{n}-{m}"))).collect();
     let receipts: Vec<_> = (0..20).map(|n| publisher.publish(batch(n))).collect();
     for (n, receipt) in receipts.into_iter().enumerate() {
@@ -92,6 +92,7 @@ async fn a_refused_batch_fails_the_publisher_and_nothing_overtakes_it() {
     let later = settled(publisher.publish(vec![record("later")])).await;
     assert!(is_failed(&later), "{later:?}");
 
+    cluster.clear_request_errors(RDKafkaApiKey::Produce);
     let successor = transport.publisher().await.expect("a publisher can be made");
     settled(successor.publish(vec![record("marker")])).await.expect("the successor is sound");
     let mut subscriber = join(&transport, &TOPIC).await;
