@@ -37,6 +37,7 @@ const ROUND: Duration = Duration::from_secs(9);
 /// How long after the last kill the last order may end.
 const SETTLE: Duration = Duration::from_mins(1);
 
+/// F01, I1, I3, I4, I8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_order_is_lost_or_doubled_whatever_is_killed() {
     let mut dice = Dice::from_environment("E2E_SEED");

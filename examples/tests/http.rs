@@ -23,6 +23,7 @@ async fn the_reference_order_is_confirmed() {
     }
 }
 
+/// I3.
 #[tokio::test]
 async fn the_same_order_gets_the_same_answer() {
     let shop = Shop::open().await;

@@ -153,21 +153,25 @@ async fn every_point(shape: Shape, trouble: &str, at_least: u64) {
     }
 }
 
+/// F01, F03, I1, I4, I8.
 #[tokio::test]
 async fn a_remote_order_that_completes_survives_every_crash() {
     every_point(Shape::Remote, "", 4).await;
 }
 
+/// F01, F03, I1, I4, I8.
 #[tokio::test]
 async fn a_remote_order_that_is_compensated_survives_every_crash() {
     every_point(Shape::Remote, "capture:reject", 4).await;
 }
 
+/// F01, F03, I1, I4, I8.
 #[tokio::test]
 async fn a_local_order_that_completes_survives_every_crash() {
     every_point(Shape::Local, "", 1).await;
 }
 
+/// F01, F03, I1, I4, I8.
 #[tokio::test]
 async fn a_local_order_that_is_compensated_survives_every_crash() {
     every_point(Shape::Local, "capture:reject", 1).await;

@@ -53,6 +53,7 @@ async fn an_order_goes_through() {
     assert_eq!(world.effects(), ["reserve o-1", "authorize o-1", "capture o-1", "ship o-1"]);
 }
 
+/// I8.
 #[tokio::test]
 async fn a_rejection_undoes_what_was_done_in_reverse_order() {
     let world = World::new();
@@ -61,6 +62,7 @@ async fn a_rejection_undoes_what_was_done_in_reverse_order() {
     assert_eq!(world.effects(), effects);
 }
 
+/// I3.
 #[tokio::test]
 async fn starts_under_one_key_are_one_saga() {
     let world = World::new();
@@ -77,6 +79,7 @@ async fn starts_under_one_key_are_one_saga() {
     assert_eq!(world.effects().len(), 4, "the steps ran once");
 }
 
+/// F14, I3.
 #[tokio::test]
 async fn a_fact_starts_a_saga_once() {
     let world = World::new();
@@ -102,6 +105,7 @@ async fn a_fact_starts_a_saga_once() {
     assert_eq!(reserved, 1);
 }
 
+/// I4.
 #[tokio::test]
 async fn a_failing_command_is_tried_again_and_its_effect_happens_once() {
     let world = World::new();
@@ -117,6 +121,7 @@ async fn attempts_that_are_used_up_compensate() {
     assert_eq!(world.effects(), ["reserve o-1", "release o-1"]);
 }
 
+/// F05, I12.
 #[tokio::test]
 async fn a_panic_parks_its_own_saga_and_no_other() {
     let world = World::new();
@@ -144,6 +149,7 @@ async fn a_person_can_retry_skip_and_resolve() {
     assert!(world.kinds(saga).await.contains(&HistoryKind::Operator));
 }
 
+/// F30, I11, I12.
 #[tokio::test]
 async fn a_broken_message_is_set_aside_and_the_next_one_handled() {
     let world = World::new();
@@ -167,6 +173,7 @@ async fn a_broken_message_is_set_aside_and_the_next_one_handled() {
     assert_eq!(world.sagas.dead_letters()[0].reason, "undecodable");
 }
 
+/// F63.
 #[tokio::test]
 async fn a_deadline_is_a_durable_timer() {
     let clock = ManualClock::new();
@@ -202,6 +209,7 @@ async fn a_deadline_is_a_durable_timer() {
     assert_eq!(timed_out, 3 + 20, "three attempts to reserve, twenty to release");
 }
 
+/// F68, I17.
 #[tokio::test]
 async fn running_sagas_end_on_their_version_and_an_unknown_one_parks() {
     let (transport, shop) = (MemoryTransport::new(), Shop::default());

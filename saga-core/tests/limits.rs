@@ -46,6 +46,7 @@ fn read(outcome: Outcome) -> Outcome {
     outcome
 }
 
+/// F30, I16.
 #[test]
 fn an_envelope_is_read_up_to_its_size() {
     let of_size = |bytes: usize| {

@@ -31,6 +31,7 @@ fn fresh() -> (Fresh, MemoryTransport) {
     (Fresh(MemoryStore::default()), MemoryTransport::new())
 }
 
+/// F30, F31, F33, F34, I12.
 #[test]
 fn commands_one_by_one() {
     let (store, transport) = fresh();
@@ -40,6 +41,7 @@ fn commands_one_by_one() {
     });
 }
 
+/// F30, F31, F33, F34, I12.
 #[test]
 fn commands_together() {
     let (store, transport) = fresh();
@@ -49,6 +51,7 @@ fn commands_together() {
     });
 }
 
+/// F30, F31, F33, F34, I12.
 #[test]
 fn external_calls() {
     let (store, transport) = fresh();
@@ -58,6 +61,7 @@ fn external_calls() {
     });
 }
 
+/// F30, F31, F33, F34, I12.
 #[test]
 fn replies() {
     let (store, transport) = fresh();
@@ -67,6 +71,7 @@ fn replies() {
     });
 }
 
+/// F30, F31, F33, I12.
 #[test]
 fn facts() {
     let (store, transport) = fresh();
@@ -76,6 +81,7 @@ fn facts() {
     });
 }
 
+/// F30, I12.
 #[test]
 fn outbox_rows() {
     let (store, transport) = fresh();

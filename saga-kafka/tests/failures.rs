@@ -68,6 +68,7 @@ fn is_failed(result: &Result<(), TransportError>) -> bool {
     matches!(result, Err(TransportError::PublisherFailed { .. }))
 }
 
+/// F16, I7.
 #[tokio::test]
 async fn a_refused_batch_fails_the_publisher_and_nothing_overtakes_it() {
     let (cluster, config) = mock();
@@ -100,6 +101,7 @@ async fn a_refused_batch_fails_the_publisher_and_nothing_overtakes_it() {
     assert_eq!(values, ["sound", "marker"], "nothing that was refused, or behind it, is appended");
 }
 
+/// F16.
 #[tokio::test]
 async fn a_record_that_is_too_big_is_refused_and_what_came_before_it_is_not() {
     let (_cluster, config) = mock();
@@ -115,6 +117,7 @@ async fn a_record_that_is_too_big_is_refused_and_what_came_before_it_is_not() {
     assert!(is_failed(&after), "{after:?}");
 }
 
+/// F16.
 #[tokio::test]
 async fn a_partition_that_does_not_exist_is_refused() {
     let (_cluster, config) = mock();
@@ -124,6 +127,7 @@ async fn a_partition_that_does_not_exist_is_refused() {
     assert!(matches!(result, Err(TransportError::Refused { .. })), "{result:?}");
 }
 
+/// F10.
 #[tokio::test]
 async fn a_broker_that_comes_back_is_used_again() {
     let (cluster, config) = mock();
@@ -152,6 +156,7 @@ async fn a_broker_that_comes_back_is_used_again() {
     assert_eq!(values, expected, "in order, once");
 }
 
+/// F10.
 #[tokio::test]
 async fn nothing_hangs_on_a_broker_that_stays_away() {
     let (cluster, config) = mock();
@@ -176,6 +181,7 @@ async fn nothing_hangs_on_a_broker_that_stays_away() {
     assert!(matches!(closed, Err(TransportError::Unavailable { .. })), "{closed:?}");
 }
 
+/// F18, I5.
 #[tokio::test]
 async fn an_offset_that_is_out_of_range_is_an_error_and_not_skipped() {
     let transport = broker::transport().await;

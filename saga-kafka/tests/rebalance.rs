@@ -164,6 +164,7 @@ async fn drain(member: &mut KafkaSubscriber, partitions: u32, total: u64) -> Vec
     received
 }
 
+/// F12, I5.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_come_and_go_lose_nothing() {
     const TOTAL: u64 = 20_000;
@@ -203,6 +204,7 @@ async fn members_that_come_and_go_lose_nothing() {
     assert!(repeated <= TOTAL / 4, "{repeated} of {TOTAL} were delivered again");
 }
 
+/// F06, F12.
 #[tokio::test]
 async fn what_a_closed_member_acknowledged_never_comes_again() {
     let flow = Flow::new("closed").await;
@@ -219,6 +221,7 @@ async fn what_a_closed_member_acknowledged_never_comes_again() {
     assert_eq!(received.len() as u64, markers, "only what is new arrives");
 }
 
+/// F12, I5.
 #[tokio::test]
 async fn a_member_that_is_dropped_hands_over() {
     let flow = Flow::new("dropped").await;
@@ -235,6 +238,7 @@ async fn a_member_that_is_dropped_hands_over() {
     assert_eq!(received.len() as u64, total, "everything goes to the other member");
 }
 
+/// F73, I5.
 #[tokio::test]
 async fn a_slow_receiver_keeps_its_partitions_and_loses_nothing() {
     // More than waits in memory, so that the member has to pause.

@@ -42,6 +42,7 @@ async fn another(fresh: &Fresh) -> PostgresStore {
     PostgresStore::new(pool().await).schema(SchemaName::parse(&fresh.schema).expect("a name"))
 }
 
+/// F76, I10.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_stores_that_contend_for_one_saga_lose_no_commit() {
     const COMMITS_EACH: u64 = 20;
@@ -70,6 +71,8 @@ async fn two_stores_that_contend_for_one_saga_lose_no_commit() {
     assert_eq!(history.len() as u64, 1 + 4 * COMMITS_EACH, "and be recorded once");
 }
 
+/// F48, I5.
+///
 /// The row that was appended first commits last: its position is the lower one.
 #[tokio::test]
 async fn a_row_that_commits_late_is_not_skipped() {
@@ -91,6 +94,7 @@ async fn a_row_that_commits_late_is_not_skipped() {
     assert_eq!(unsent(&fresh.store).await, [late], "a lower position that comes late is not lost");
 }
 
+/// I13.
 #[tokio::test]
 async fn an_enqueued_row_shares_the_fate_of_its_transaction() {
     let fresh = fresh().await;
@@ -121,6 +125,8 @@ async fn without_a_store_rows_go_to_the_default_schema() {
     assert_eq!(unsent(&store).await, [row]);
 }
 
+/// I6, I13.
+///
 /// `COMMIT` of an aborted transaction rolls back and reports success.
 #[tokio::test]
 async fn a_handler_that_swallows_an_error_commits_nothing() {
@@ -157,6 +163,7 @@ async fn a_constraint_of_the_application_at_the_end_is_no_conflict() {
     assert_eq!(fresh.count("inbox").await, 0);
 }
 
+/// F40.
 #[tokio::test]
 async fn a_connection_that_is_lost_in_a_transaction_writes_nothing() {
     let fresh = fresh().await;
@@ -174,6 +181,8 @@ async fn a_connection_that_is_lost_in_a_transaction_writes_nothing() {
     fresh.store.commit(tick([start(saga)])).await.expect("the next one succeeds");
 }
 
+/// F40.
+///
 /// One call may find out; the others find connections that work.
 #[tokio::test]
 async fn a_restart_of_the_server_costs_one_call() {
@@ -194,6 +203,8 @@ async fn a_restart_of_the_server_costs_one_call() {
     }
 }
 
+/// F45, I14.
+///
 /// No packet comes back and no connection is closed: only a deadline tells.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_that_swallows_everything_does_not_use_up_the_pool() {
@@ -246,6 +257,8 @@ async fn open_some(store: &PostgresStore) {
     assert!(opened.iter().any(Result::is_ok), "{opened:?}");
 }
 
+/// F43.
+///
 /// Each handler of a pair holds what the other one needs; the server ends one of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadlock_with_a_handler_is_a_conflict() {

@@ -99,6 +99,7 @@ fn small_poisons() -> Vec<Vec<u8>> {
     small
 }
 
+/// F30.
 #[test]
 fn envelopes() {
     for sound in sound() {
@@ -110,6 +111,7 @@ fn envelopes() {
     replay(bodies::envelope, kept("envelope", &seeds));
 }
 
+/// F30.
 #[test]
 fn outbox_rows() {
     use saga_core::store::{Lane, OutboxRow};
@@ -131,6 +133,7 @@ fn outbox_rows() {
     replay(bodies::outbox_row, kept("outbox_row", &seeds));
 }
 
+/// F30.
 #[test]
 fn saga_states() {
     let seeds = bodies::saga_states();
@@ -142,6 +145,7 @@ fn saga_states() {
     replay(bodies::saga_state, small_poisons().into_iter().take(20));
 }
 
+/// F30.
 #[test]
 fn names() {
     let seeds = ["reserve-stock", "pg_catalog", "0190b5a0-0000-7000-8000-000000000001", "a\0b"];

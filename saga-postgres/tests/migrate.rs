@@ -58,6 +58,7 @@ async fn a_store_that_is_behind_says_so() {
     assert!(reason.contains("is at migration 0 of 1"), "{reason}");
 }
 
+/// F69.
 #[tokio::test]
 async fn a_newer_version_may_have_migrated_before() {
     let fresh = fresh().await;

@@ -30,6 +30,7 @@ async fn with_settings(fresh: &Fresh, settings: &[(&str, &str)]) -> PostgresStor
     PostgresStore::new(pool.expect("connect")).schema(schema)
 }
 
+/// F30, I12.
 #[tokio::test]
 async fn data_that_no_column_can_hold_is_refused_and_its_neighbours_are_not() {
     let fresh = fresh().await;
@@ -57,6 +58,8 @@ async fn a_start_and_a_step_are_not_mixed_up() {
     }
 }
 
+/// F30, I11.
+///
 /// What a person will read may say anything; failing on it would block the partition for ever.
 #[tokio::test]
 async fn a_message_with_anything_in_it_can_be_set_aside() {
@@ -88,6 +91,7 @@ async fn a_broken_row_names_its_saga() {
     assert_eq!(fresh.store.load(&[good]).await.expect("load").len(), 1);
 }
 
+/// F43, F47.
 #[tokio::test]
 async fn a_standby_and_a_timeout_pass_by_themselves() {
     let fresh = fresh().await;
@@ -113,6 +117,7 @@ async fn a_standby_and_a_timeout_pass_by_themselves() {
     fresh.store.commit(tick([next(saga, 1)])).await.expect("nothing was written before");
 }
 
+/// S06.
 #[tokio::test]
 async fn no_error_holds_the_password() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -237,6 +242,7 @@ async fn bad_and_good(engine: &Engine) -> [Status; 2] {
     [bad, good]
 }
 
+/// I12.
 #[tokio::test]
 async fn what_a_deferred_trigger_raises_parks_the_saga_of_a_participant_and_no_other() {
     let fresh = fresh().await;
@@ -251,6 +257,7 @@ async fn what_a_deferred_trigger_raises_parks_the_saga_of_a_participant_and_no_o
     stock.shutdown().await.expect("an orderly end");
 }
 
+/// I12.
 #[tokio::test]
 async fn what_a_deferred_trigger_raises_parks_the_saga_of_a_local_step_and_no_other() {
     let fresh = fresh().await;

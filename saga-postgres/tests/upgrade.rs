@@ -52,6 +52,7 @@ fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     files
 }
 
+/// F69, I17.
 #[tokio::test]
 async fn a_dump_of_each_released_schema_still_opens() {
     if std::env::var_os("WRITE_DUMP").is_some() {

@@ -60,11 +60,11 @@ pub(super) struct Worker {
     pub(super) timers: Timers,
     /// Commands for participants inside this engine, each committed as outstanding.
     pub(super) local: VecDeque<LocalCall>,
-    /// The ids of those.
     /// Since when store and broker work without a break, as far as is known.
     pub(super) reachable_since: Timestamp,
     /// When the broker is asked again after it could not be received from.
     receive_again: Option<Instant>,
+    /// The ids of what is in `local`.
     pub(super) local_ids: HashSet<MessageId>,
     pub(super) watchers: HashMap<SagaId, Vec<oneshot::Sender<Result<Status, Error>>>>,
     /// Sagas that somebody waits for and that do not run here, so that they may have ended.

@@ -77,6 +77,7 @@ fn cases() -> impl Strategy<Value = Case> {
     (recipes(), scripts(definitions::STEPS_MAX), moves())
 }
 
+/// F14, F15, F60, F61, F63, F64, I1, I2, I8, I9.
 #[test]
 fn any_interleaving_ends_all_or_nothing() {
     let mut config =

@@ -32,6 +32,7 @@ impl HandleExternal<Authorize> for TimesOut {
     }
 }
 
+/// F03, I8.
 #[tokio::test]
 async fn a_call_with_an_unknown_end_is_undone_by_a_handler_on_the_database() {
     let (transport, db, shop) = (MemoryTransport::new(), database(), Shop::default());
@@ -102,6 +103,7 @@ async fn facts_until(transport: &MemoryTransport, last: &str) -> Vec<String> {
     facts
 }
 
+/// F03, I7.
 #[tokio::test(start_paused = true)]
 async fn facts_of_one_key_stay_in_order_after_a_commit_with_an_unknown_end() {
     let (transport, faults) = (MemoryTransport::new(), Faults::new());
@@ -144,6 +146,7 @@ impl Step<Order> for PanicsOnce {
     }
 }
 
+/// I4, I13.
 #[tokio::test]
 async fn a_local_effect_whose_reply_is_not_taken_is_rolled_back() {
     let db = database();
@@ -161,6 +164,7 @@ async fn a_local_effect_whose_reply_is_not_taken_is_rolled_back() {
     assert_eq!(db.read(Clone::clone), ["reserve o-1"], "the effect happened twice");
 }
 
+/// F35, F43, I11.
 #[tokio::test]
 async fn a_deadlock_loses_no_dead_letter() {
     let (transport, store) = (MemoryTransport::new(), Strict::new());

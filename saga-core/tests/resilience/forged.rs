@@ -8,6 +8,7 @@ use crate::{command, reserve, send, until_done};
 
 const BODY: &str = r#"{"order":"forged","trouble":""}"#;
 
+/// F34, I12.
 #[tokio::test]
 async fn a_forged_compensation_of_itself_holds_up_no_sound_command() {
     let (transport, store) = (MemoryTransport::new(), Strict::new());
@@ -19,6 +20,7 @@ async fn a_forged_compensation_of_itself_holds_up_no_sound_command() {
     stock.shutdown().await.expect("an orderly end");
 }
 
+/// F34, I12.
 #[tokio::test]
 async fn two_commands_of_one_id_hold_up_no_sound_command() {
     let (transport, store) = (MemoryTransport::new(), Strict::new());

@@ -145,6 +145,7 @@ impl Handle<Reserve, Conn> for Verbose {
     }
 }
 
+/// I12.
 #[tokio::test]
 async fn an_error_of_two_megabytes_reaches_its_saga_and_blocks_no_lane() {
     let transport = Limited(MemoryTransport::new());
@@ -156,6 +157,7 @@ async fn an_error_of_two_megabytes_reaches_its_saga_and_blocks_no_lane() {
     assert_eq!(ends, (Status::Parked, Status::Completed), "of the failed one and the next one");
 }
 
+/// I12.
 #[tokio::test]
 async fn a_damaged_saga_ends_no_engine() {
     let (transport, store) = (MemoryTransport::new(), Strict::new());
@@ -170,6 +172,7 @@ async fn a_damaged_saga_ends_no_engine() {
     assert_eq!(place(&second, "o-1", "").await, Status::Completed, "a sound saga beside it");
 }
 
+/// F43, I12.
 #[tokio::test]
 async fn a_local_command_that_the_store_refuses_parks_its_own_saga_and_no_other() {
     let store = Strict::new();
@@ -181,6 +184,8 @@ async fn a_local_command_that_the_store_refuses_parks_its_own_saga_and_no_other(
     assert_eq!(store.db.read(Clone::clone), ["reserve o-1"], "what was refused left an effect");
 }
 
+/// I12.
+///
 /// On time that moves only when nothing else does: what is measured is the pauses between tries.
 #[tokio::test(start_paused = true)]
 async fn failing_commands_do_not_delay_a_sound_one() {
@@ -194,6 +199,7 @@ async fn failing_commands_do_not_delay_a_sound_one() {
     assert!(waited < Duration::from_secs(1), "a sound command waited {waited:?} for failing ones");
 }
 
+/// F05, I11, I12.
 #[tokio::test]
 async fn a_panic_over_a_fact_sets_the_fact_aside_and_ends_no_engine() {
     let (transport, sagas) = (MemoryTransport::new(), MemoryStore::new());
@@ -212,6 +218,7 @@ async fn a_panic_over_a_fact_sets_the_fact_aside_and_ends_no_engine() {
     assert_eq!(place(&engine, "o-2", "").await, Status::Completed, "the engine goes on");
 }
 
+/// I11.
 #[tokio::test]
 async fn a_fact_whose_saga_cannot_start_is_set_aside() {
     let (transport, sagas) = (MemoryTransport::new(), MemoryStore::new());
@@ -249,6 +256,7 @@ impl Compensate<Order> for NeverVoided {
     }
 }
 
+/// F62, I12.
 #[tokio::test]
 async fn a_local_saga_that_cannot_turn_back_parks_and_holds_up_no_other() {
     let saga = Saga::<Order>::builder()

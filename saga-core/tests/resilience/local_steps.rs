@@ -122,6 +122,7 @@ async fn a_first_step_that_fails_leaves_the_others_of_its_tick_alone() {
     }
 }
 
+/// F66, I3, I4.
 #[tokio::test]
 async fn a_start_that_comes_second_leaves_no_effect() {
     let (db, counted) = (database(), Shop::default());
@@ -139,6 +140,7 @@ async fn a_start_that_comes_second_leaves_no_effect() {
     }
 }
 
+/// F03, I3, I4.
 #[tokio::test]
 async fn a_start_with_an_unknown_end_does_its_first_step_once() {
     for moment in [Moment::Before, Moment::After] {

@@ -19,6 +19,7 @@ use crate::strict::Strict;
 use crate::support::{Db, Order, OrderPlaced, Reserve, SHOP, Shop, key, order, stock};
 use crate::{ReserveOnly, database, one_step, until, until_done};
 
+/// F73.
 #[tokio::test]
 async fn a_timer_fires_while_callers_flood_the_engine() {
     let (clock, nap) = (ManualClock::new(), Duration::from_secs(1));
@@ -111,6 +112,7 @@ impl Step<Order> for Bulky {
     }
 }
 
+/// F10, I3.
 #[tokio::test]
 async fn starts_are_accepted_while_the_broker_takes_nothing_and_wait_in_the_outbox() {
     const STARTS: usize = 60;

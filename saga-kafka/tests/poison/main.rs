@@ -29,6 +29,7 @@ async fn transports() -> (Private<KafkaTransport>, Private<KafkaTransport>) {
     (Private::new(sound, &prefix), Private::new(hostile, &prefix))
 }
 
+/// F30, F31, F33, F34, I12.
 #[test]
 fn commands_one_by_one() {
     saga_testkit::run(async {
@@ -38,6 +39,7 @@ fn commands_one_by_one() {
     });
 }
 
+/// F30, F31, F33, F34, I12.
 #[test]
 fn commands_together() {
     saga_testkit::run(async {
@@ -47,6 +49,7 @@ fn commands_together() {
     });
 }
 
+/// F30, F31, F33, F34, I12.
 #[test]
 fn external_calls() {
     saga_testkit::run(async {
@@ -56,6 +59,7 @@ fn external_calls() {
     });
 }
 
+/// F30, F31, F33, F34, I12.
 #[test]
 fn replies() {
     saga_testkit::run(async {
@@ -65,6 +69,7 @@ fn replies() {
     });
 }
 
+/// F30, F31, F33, I12.
 #[test]
 fn facts() {
     saga_testkit::run(async {
@@ -74,6 +79,7 @@ fn facts() {
     });
 }
 
+/// F30, I12.
 #[test]
 fn outbox_rows() {
     saga_testkit::run(async {
@@ -83,6 +89,8 @@ fn outbox_rows() {
     });
 }
 
+/// F30, I12.
+///
 /// The client library panics over a header whose name is no text.
 #[tokio::test]
 async fn a_header_name_that_is_not_utf_8_ends_no_subscriber() {

@@ -9,6 +9,7 @@ mod shop;
 use saga_testkit::{prove, simulate};
 use shop::Shop;
 
+/// F01, F03, F60, F61, F62, F63, F65, I1, I2, I4, I8, I9.
 #[test]
 fn an_order_is_all_or_nothing_whatever_goes_wrong() {
     let report = prove(&Shop);
@@ -16,6 +17,7 @@ fn an_order_is_all_or_nothing_whatever_goes_wrong() {
     assert_eq!(report.unseen(), [""; 0], "what was never seen is not proved");
 }
 
+/// F01, F02, F03, F13, F14, F15, F60, F61, I1, I2, I4, I5, I6, I7, I8, I9, I10, I13.
 #[test]
 fn an_order_is_all_or_nothing_by_chance() {
     let report = simulate(&Shop, 0..10_000);
