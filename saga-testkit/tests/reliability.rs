@@ -41,7 +41,8 @@ fn the_tables_name_the_tests_that_are_there() {
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for entry in entries {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
@@ -109,20 +110,16 @@ fn is_identifier(text: &str) -> bool {
 
 /// Fills the last column of every row, and takes what it fills in out of `proofs`.
 fn with_proofs(page: &str, proofs: &mut Proofs) -> String {
-    let mut filled = String::new();
-    for line in page.lines() {
+    let lines = page.lines().map(|line| {
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
         match cells[..] {
             ["", identifier, meaning, _, ""] if is_identifier(identifier) => {
                 let tests = proofs.remove(identifier).unwrap_or_default().join(", ");
                 let space = if tests.is_empty() { "" } else { " " };
-                filled.push_str(&format!("| {identifier} | {meaning} |{space}{tests} |\n"));
+                format!("| {identifier} | {meaning} |{space}{tests} |\n")
             }
-            _ => {
-                filled.push_str(line);
-                filled.push('\n');
-            }
+            _ => format!("{line}\n"),
         }
-    }
-    filled
+    });
+    lines.collect()
 }
