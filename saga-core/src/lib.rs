@@ -83,6 +83,7 @@
 //! | run sagas, look at them, act on them | [`Engine`] |
 //! | carry out commands | [`Participant`], [`Handle`], [`HandleAll`], [`HandleExternal`] |
 //! | publish what a transaction of your own made true | [`OutboxRow::fact`](store::OutboxRow::fact), [`Relay`] |
+//! | deal with what was set aside | [`LetterTask`], [`DeadLetters`](store::DeadLetters) |
 //! | drop what is over | [`Retention`], [`RetentionPolicy`] |
 //! | choose when to ask again | [`RetryPolicy`], [`Backoff`] |
 //! | run without anything installed | [`MemoryStore`], [`MemoryTransport`] |
@@ -103,6 +104,7 @@ pub mod engine;
 pub mod error;
 pub mod guide;
 pub mod ids;
+mod letter_task;
 pub mod machine;
 pub mod message;
 pub mod names;
@@ -125,6 +127,7 @@ pub use definition::{Cause, Compensate, DefinitionError, Saga, SagaBuilder, Saga
 pub use engine::{Engine, EngineBuilder, SagaView, StartedSaga};
 pub use error::{BoxError, Error};
 pub use ids::{CorrelationId, IdempotencyKey, InvalidKey, MessageId, OutboxId, SagaId};
+pub use letter_task::{LetterReport, LetterTask};
 pub use machine::Status;
 pub use message::{Command, Envelope, Fact, Message, Rejection, Reply};
 pub use names::{InvalidName, MessageType, ParticipantName, SagaName, StepName, Topic};

@@ -140,7 +140,12 @@ fn what_is_told_of_a_dead_letter_is_cut() {
             headers: Vec::new(),
             timestamp: Timestamp::from_micros(0),
         };
-        let letter = DeadLetter::new(delivery, "reason", &"€".repeat(length));
+        let letter = DeadLetter::new(
+            &ParticipantName::new("engine"),
+            delivery,
+            "reason",
+            &"€".repeat(length),
+        );
         assert_eq!(letter.detail.chars().count(), length.min(1000));
     }
 }

@@ -40,6 +40,7 @@ impl Fixture for Fresh {
 saga_testkit::store_conformance!(fresh);
 saga_testkit::inbox_conformance!(fresh);
 saga_testkit::purge_conformance!(fresh);
+saga_testkit::dead_letter_conformance!(fresh);
 
 const MINUTE: Duration = Duration::from_mins(1);
 

@@ -143,8 +143,9 @@ impl Arrays {
             return Ok(());
         }
         let mut letters: Vec<&DeadLetter> = letters.iter().collect();
-        letters.sort_by_key(|letter| (&letter.topic, letter.partition, letter.offset));
+        letters.sort_by_key(|it| (it.consumer.as_str(), &it.topic, it.partition, it.offset));
         self.add(letters.iter().map(|letter| letter.id.0))?;
+        self.add(letters.iter().map(|letter| letter.consumer.as_str()))?;
         self.add(letters.iter().map(|letter| letter.topic.as_str()))?;
         let partitions = letters.iter().map(|letter| letter.partition);
         self.add_fitted::<u32, i32>("partition", partitions)?;
@@ -154,6 +155,7 @@ impl Arrays {
         self.add(letters.iter().map(|letter| &letter.value[..]))?;
         self.add(letters.iter().map(|letter| printable(&letter.reason)))?;
         self.add(letters.iter().map(|letter| printable(&letter.detail)))?;
+        self.add(letters.iter().map(|letter| letter.waits))?;
         self.headers(&letters)
     }
 
@@ -192,6 +194,6 @@ fn key(new: &NewSaga) -> Option<&str> {
 }
 
 /// Setting a message aside must not fail on what is said about it: a text cannot hold NUL.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -29,6 +29,7 @@
 //! on its tables.
 
 mod arguments;
+mod dead_letters;
 mod error;
 mod inbox;
 mod migrate;

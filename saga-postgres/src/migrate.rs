@@ -14,8 +14,10 @@ struct Migration {
     text: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, text: include_str!("../migrations/0001_tables_and_functions.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, text: include_str!("../migrations/0001_tables_and_functions.sql") },
+    Migration { version: 2, text: include_str!("../migrations/0002_redrive.sql") },
+];
 
 const fn latest() -> i32 {
     MIGRATIONS[MIGRATIONS.len() - 1].version

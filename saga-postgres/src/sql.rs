@@ -24,6 +24,13 @@ pub(crate) struct Sql {
     pub(crate) purge_sagas: SqlStr,
     pub(crate) forget_inbox: SqlStr,
     pub(crate) purge_inbox: SqlStr,
+    pub(crate) redriven: SqlStr,
+    pub(crate) settled: SqlStr,
+    pub(crate) held: SqlStr,
+    pub(crate) letters: SqlStr,
+    pub(crate) redrive: SqlStr,
+    pub(crate) discard: SqlStr,
+    pub(crate) operations: SqlStr,
     pub(crate) unsent: SqlStr,
     pub(crate) forget_sent: SqlStr,
     pub(crate) enqueue: SqlStr,
@@ -52,6 +59,13 @@ impl Sql {
             purge_sagas: text(PURGE_SAGAS),
             forget_inbox: text(FORGET_INBOX),
             purge_inbox: text("select {schema}.purge_inbox($1)"),
+            redriven: text(REDRIVEN),
+            settled: text(SETTLED),
+            held: text(HELD),
+            letters: text(LETTERS),
+            redrive: text(REDRIVE),
+            discard: text(DISCARD),
+            operations: text(OPERATIONS),
             unsent: text("select id, owner, lane, body from {schema}.unsent($1, $2, $3)"),
             forget_sent: text("select {schema}.forget_sent($1)"),
             enqueue: text(ENQUEUE),
@@ -80,12 +94,14 @@ const COMMIT_TICK: &str = "select {schema}.commit_tick($1, $2, $3, $4, $5, $6, $
 
 const COMMIT_TICK_AND_DEAD_LETTERS: &str = "select {schema}.commit_tick($1, $2, $3, $4, $5, $6, \
     $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25), \
-    {schema}.keep_dead_letters($26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)";
+    {schema}.keep_dead_letters($26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, \
+    $40)";
 
 const RECORD: &str = "select {schema}.record_handled($1, $2, $3, $4, $5, $6, $7)";
 
 const RECORD_AND_DEAD_LETTERS: &str = "select {schema}.record_handled($1, $2, $3, $4, $5, $6, $7), \
-    {schema}.keep_dead_letters($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
+    {schema}.keep_dead_letters($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
+    $22)";
 
 const LOAD: &str = "select id, version, name, definition_version, fingerprint, key, home, status, \
     wake_at, state from {schema}.load($1)";
@@ -99,6 +115,71 @@ const PURGE_SAGAS: &str = "select sagas, last \
     from {schema}.purge_sagas(now() - $1 * interval '1 microsecond', $2, $3)";
 
 const FORGET_INBOX: &str = "select {schema}.forget_inbox(now() - $1 * interval '1 microsecond')";
+
+/// The columns of a letter, of the table or the statement that is called `d`.
+macro_rules! letter {
+    () => {
+        "d.id, d.consumer, d.topic, d.partition, d.\"offset\", d.produced_at, d.key, d.value, \
+         d.reason, d.detail, d.waits, d.redrives, d.header_names, d.header_values, d.redrive_at"
+    };
+}
+
+/// A letter that waits is due if no letter of its key is before it.
+const REDRIVEN: &str = concat!(
+    "with due as (select l.id from {schema}.dead_letter l \
+        where l.consumer = $1 and l.redrive_at <= now() and l.redrives < l.redrives_max \
+        and l.partition = any ($2) and not (l.waits and exists (\
+            select from {schema}.dead_letter e \
+            where e.consumer = l.consumer and e.topic = l.topic and e.partition = l.partition \
+            and sha256(e.key) = sha256(l.key) and e.\"offset\" < l.\"offset\")) \
+        order by l.redrive_at limit $4 for update skip locked), \
+    taken as (update {schema}.dead_letter l \
+        set redrives = l.redrives + 1, redrive_at = now() + $3 * interval '1 microsecond' \
+        from due where l.id = due.id returning l.*) \
+    select ",
+    letter!(),
+    " from taken d order by d.topic, d.partition, d.\"offset\""
+);
+
+const SETTLED: &str =
+    "delete from {schema}.dead_letter where id = any ($1) and redrive_at is not null";
+
+const HELD: &str = "select distinct on (topic, partition, sha256(key)) \
+        topic, partition, key, \"offset\" \
+    from {schema}.dead_letter where consumer = $1 and key <> '' \
+    order by topic, partition, sha256(key), \"offset\"";
+
+const LETTERS: &str = concat!(
+    "select ",
+    letter!(),
+    " from {schema}.dead_letter d \
+    where ($1::uuid is null or d.id = $1) and ($2::text is null or d.consumer = $2) \
+    and ($3::text is null or d.topic = $3) and ($4::bytea is null or d.key = $4) \
+    and ($5::text is null or d.reason = $5) and d.id > $6 order by d.id limit $7"
+);
+
+/// Nobody would take a letter back of which it is not known who set it aside.
+const REDRIVE: &str = "with locked as (select d.id, u.pause from {schema}.dead_letter d \
+        join unnest($1::uuid[], $2::bigint[]) as u (id, pause) using (id) \
+        where d.consumer <> 'unknown' order by d.id for update of d), \
+    operated as (update {schema}.dead_letter d \
+        set redrive_at = now() + l.pause * interval '1 microsecond', redrives_max = d.redrives + $3 \
+        from locked l where d.id = l.id returning d.id, d.topic, d.partition, d.\"offset\") \
+    insert into {schema}.dead_letter_operation \
+        (action, operator, reason, letter_id, topic, partition, \"offset\") \
+    select $4, $5, $6, d.id, d.topic, d.partition, d.\"offset\" from operated d returning number";
+
+const DISCARD: &str = "with locked as (select d.id from {schema}.dead_letter d \
+        where d.id = any ($1) order by d.id for update), \
+    operated as (delete from {schema}.dead_letter d using locked l \
+        where d.id = l.id returning d.id, d.topic, d.partition, d.\"offset\") \
+    insert into {schema}.dead_letter_operation \
+        (action, operator, reason, letter_id, topic, partition, \"offset\") \
+    select $2, $3, $4, d.id, d.topic, d.partition, d.\"offset\" from operated d returning number";
+
+const OPERATIONS: &str = "select number, operated_at, action, operator, reason, letter_id, topic, \
+    partition, \"offset\" from {schema}.dead_letter_operation where number > $1 \
+    order by number limit $2";
 
 const ENQUEUE: &str = "insert into {schema}.outbox (id, owner, lane, body) values ($1, $2, $3, $4)";
 

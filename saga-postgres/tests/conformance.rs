@@ -7,3 +7,4 @@ use support::fresh;
 saga_testkit::store_conformance!(fresh);
 saga_testkit::inbox_conformance!(fresh);
 saga_testkit::purge_conformance!(fresh);
+saga_testkit::dead_letter_conformance!(fresh);

@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DueSagas, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, Tick, Transactional,
+    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive, SagaStore, Snapshot,
+    Tick, Transactional,
 };
-use saga_core::{IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, SagaId, SagaName, StoreError};
+use saga_core::{
+    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
+    StoreError,
+};
 
 pub use script::{Faults, Moment, Operation};
 pub use transport::{FaultyPublisher, FaultySubscriber};
@@ -62,6 +66,27 @@ impl<S: Outbox> Outbox for Faulty<S> {
         duration: Duration,
     ) -> Result<bool, StoreError> {
         self.faults.around(Operation::Lease, self.inner.lease(lane, holder, duration)).await
+    }
+}
+
+impl<S: Redrive> Redrive for Faulty<S> {
+    async fn redriven(
+        &self,
+        consumer: &ParticipantName,
+        partitions: &[u32],
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let call = self.inner.redriven(consumer, partitions, lease, limit);
+        self.faults.around(Operation::Redriven, call).await
+    }
+
+    async fn settled(&self, letters: &[MessageId]) -> Result<(), StoreError> {
+        self.faults.around(Operation::Settled, self.inner.settled(letters)).await
+    }
+
+    async fn held(&self, consumer: &ParticipantName) -> Result<Vec<HeldKey>, StoreError> {
+        self.faults.around(Operation::Held, self.inner.held(consumer)).await
     }
 }
 

@@ -17,12 +17,13 @@ use crate::Fixture;
 
 pub(crate) const PLACE_ORDER: SagaName = SagaName::new("place-order");
 pub(crate) const CANCEL_ORDER: SagaName = SagaName::new("cancel-order");
+pub(crate) const ORCHESTRATOR: ParticipantName = ParticipantName::new("orchestrator");
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
 /// More rows than a law appends.
 pub(crate) const ALL: usize = 1_000_000;
 
 pub(crate) fn lane(number: u32) -> Lane {
-    Lane::new(ParticipantName::new("orchestrator"), number)
+    Lane::new(ORCHESTRATOR, number)
 }
 
 pub(crate) fn row(lane: &Lane, body: &str) -> OutboxRow {
@@ -91,6 +92,7 @@ pub(crate) fn outbox_tick(outbox: Vec<OutboxRow>) -> Tick {
 pub(crate) fn dead_letter(offset: u64) -> DeadLetter {
     DeadLetter {
         id: MessageId::now(),
+        consumer: ORCHESTRATOR,
         topic: Topic::new("orchestrator.events"),
         partition: 3,
         offset,
@@ -103,6 +105,9 @@ pub(crate) fn dead_letter(offset: u64) -> DeadLetter {
         ],
         reason: "undecodable".to_owned(),
         detail: "a law put it here: \u{fc}".to_owned(),
+        waits: false,
+        redrives: 0,
+        redrive_at: None,
     }
 }
 

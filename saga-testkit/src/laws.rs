@@ -61,4 +61,10 @@ mod tests {
     fn every_law_of_a_purge_is_listed() {
         assert_eq!(functions(&[include_str!("purge.rs")]), sorted(crate::purge::LAWS));
     }
+
+    #[test]
+    fn every_law_of_dead_letters_is_listed() {
+        let sources = [include_str!("dead_letters.rs")];
+        assert_eq!(functions(&sources), sorted(crate::dead_letters::LAWS));
+    }
 }

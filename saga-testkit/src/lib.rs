@@ -38,12 +38,13 @@
 //! saga_testkit::store_conformance!(fresh); // one #[test] per law
 //! saga_testkit::inbox_conformance!(fresh);
 //! saga_testkit::purge_conformance!(fresh);
+//! saga_testkit::dead_letter_conformance!(fresh);
 //! ```
 //!
 //! | for | there is |
 //! |---|---|
 //! | a saga of yours | [`prove`], [`simulate`], [`Subject`] |
-//! | a backend for state | [`store`], [`inbox`], [`purge`] |
+//! | a backend for state | [`store`], [`inbox`], [`purge`], [`dead_letters`] |
 //! | time that moves when a test says so, or when nothing else is to be done | [`ManualClock`], [`SimulatedClock`] |
 //! | records that no sound producer sends, and what every consumer makes of them | [`poison`] |
 //! | a store or a transport that fails or dies at the worst moment | [`Faulty`], [`Faults`] |
@@ -52,6 +53,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a broken law panics")]
 
 mod clock;
+pub mod dead_letters;
 mod faults;
 mod fixture;
 mod given;

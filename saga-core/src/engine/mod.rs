@@ -17,6 +17,7 @@ mod counters;
 mod local;
 mod outgoing;
 mod recovery;
+mod redrive;
 mod registry;
 mod request;
 mod round;

@@ -48,7 +48,7 @@ impl Worker {
     /// Adds one outbox row per lane to a tick; returns their records for the outlet.
     fn rows(&self, outgoing: &Outgoing, tick: &mut Tick) -> Vec<Committed> {
         let mut rows = Vec::with_capacity(outgoing.len());
-        for (&lane, records) in outgoing {
+        for (&lane, records) in outgoing.iter().filter(|(_, records)| !records.is_empty()) {
             let (row, committed) = Committed::new(Lane::new(self.name.clone(), lane), records);
             rows.push(committed);
             tick.outbox.push(row);
@@ -65,12 +65,12 @@ impl Worker {
     /// Makes dead letters durable, with the records for their topics.
     pub(super) async fn set_aside(
         &mut self,
-        dead_letters: Vec<(DeadLetter, Record)>,
+        dead_letters: Vec<(DeadLetter, Option<Record>)>,
     ) -> Result<(), Error> {
         let mut outgoing = Outgoing::new();
         let mut letters = Vec::with_capacity(dead_letters.len());
         for (letter, record) in dead_letters {
-            outgoing.entry(letter.partition).or_default().push(record);
+            outgoing.entry(letter.partition).or_default().extend(record);
             letters.push(letter);
         }
         let mut outage = Outage::new(&self.stop);

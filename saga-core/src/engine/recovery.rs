@@ -49,6 +49,7 @@ impl Worker {
         let pause = if is_full { SCAN_EVERY / 10 } else { SCAN_EVERY };
         self.next_scan = due.now + pause;
         self.find_forgotten_rows().await;
+        self.take_redriven().await;
         Ok(())
     }
 

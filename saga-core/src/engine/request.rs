@@ -39,7 +39,7 @@ pub(super) enum Requester {
     /// A caller that waits for the answer.
     Caller(oneshot::Sender<Result<Accepted, Error>>),
     /// A fact, with the record that it came in: set aside if its saga cannot start.
-    Fact(Box<Delivery>),
+    Fact { delivery: Box<Delivery>, is_redriven: bool },
 }
 
 /// The answer to a start.
@@ -68,16 +68,21 @@ const SET_ASIDE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) struct Batch {
     pub(super) inputs: Vec<Input>,
     /// Messages that are set aside, with the partition that they came in and the record for the dead-letter topic.
-    pub(super) dead_letters: Vec<(DeadLetter, Record)>,
+    pub(super) dead_letters: Vec<(DeadLetter, Option<Record>)>,
     /// How many bytes the values of those have.
     pub(super) set_aside_bytes: usize,
     /// The deliveries that are done with once all this is durable.
     pub(super) positions: Vec<Position>,
+    /// The letters that were handed out again, and are done with then.
+    pub(super) redriven: Vec<MessageId>,
 }
 
 impl Batch {
     pub(super) const fn is_empty(&self) -> bool {
-        self.inputs.is_empty() && self.dead_letters.is_empty() && self.positions.is_empty()
+        self.inputs.is_empty()
+            && self.dead_letters.is_empty()
+            && self.positions.is_empty()
+            && self.redriven.is_empty()
     }
 
     /// Returns true if no more deliveries are to be taken, however few of them matter to a saga.

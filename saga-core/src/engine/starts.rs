@@ -8,7 +8,7 @@ use super::local::Effects;
 use super::request::{Accepted, Requester, Start};
 use super::tick::Setback;
 use super::work::{Broken, Work};
-use super::worker::{Worker, dead_letter_of};
+use super::worker::Worker;
 use crate::machine::{Event, Progress};
 use crate::outage::Outage;
 use crate::store::{NewSaga, StoreError, Tick};
@@ -84,7 +84,25 @@ impl Worker {
             let start = starting.remove(index);
             self.refuse(start, &problem);
         }
+        // Those behind a fact that was refused just now may have gone on in this transaction.
+        let mut requesters = starting.iter().flat_map(|it| &it.requesters);
+        if requesters.any(|it| self.held.holds(it)) {
+            return Err(Setback::Waiting);
+        }
         Ok(())
+    }
+
+    /// Lets the facts wait that are behind what was set aside of their key.
+    pub(super) fn let_wait(&mut self, starting: &mut Vec<Starting>) {
+        for start in &mut *starting {
+            let waiting = start.requesters.extract_if(.., |it| self.held.holds(it));
+            for requester in waiting.collect::<Vec<_>>() {
+                if let Requester::Fact { delivery, .. } = requester {
+                    self.wait_behind(*delivery);
+                }
+            }
+        }
+        starting.retain(|start| !start.requesters.is_empty());
     }
 
     /// Answers the starts whose saga exists: started under the same key before, or by a commit that seemed to fail.
@@ -134,8 +152,9 @@ impl Worker {
                     let reason = "its data or its first command cannot be made or stored";
                     let _ = caller.send(Err(Error::Refused { saga, reason }));
                 }
-                Requester::Fact(delivery) => {
-                    self.unstartable.push(dead_letter_of(*delivery, "unstartable", problem));
+                Requester::Fact { delivery, .. } => {
+                    let letter = self.dead_letter(*delivery, "unstartable", problem);
+                    self.unstartable.push(letter);
                 }
             }
         }

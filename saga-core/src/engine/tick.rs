@@ -32,6 +32,8 @@ pub(super) enum Setback {
     Untaken(Vec<(Attempt, String)>),
     /// The local commands that a participant must be asked about wait for another round.
     LocalLater,
+    /// A fact turned out to be behind one that was set aside.
+    Waiting,
 }
 
 impl Worker {
@@ -39,10 +41,11 @@ impl Worker {
     ///
     /// A conflict, a lost connection or an element that is refused changes nothing and is overcome here.
     pub(super) async fn tick(&mut self, batch: Batch) -> Result<Vec<Position>, Error> {
-        let Batch { inputs, dead_letters, positions, .. } = batch;
+        let Batch { inputs, dead_letters, positions, redriven, .. } = batch;
         if !dead_letters.is_empty() {
             self.set_aside(dead_letters).await?;
         }
+        self.learn_held().await?;
         let mut round = Round::default();
         let mut starts = Vec::new();
         for input in inputs {
@@ -53,12 +56,15 @@ impl Worker {
         }
         round.starting = self.begin(starts);
         round.local = self.take_local();
+        // There may have been an outage since it was gathered.
+        round.reachable_since(self.reachable_since);
         round.goes_on = true;
         self.carry_through(round).await?;
         if !self.unstartable.is_empty() {
             let unstartable = std::mem::take(&mut self.unstartable);
             self.set_aside(unstartable).await?;
         }
+        self.settle(&redriven).await?;
         Ok(positions)
     }
 
@@ -76,6 +82,7 @@ impl Worker {
                     round.goes_on = false;
                     self.postpone(round.take_unanswered());
                 }
+                Setback::Waiting => {}
                 Setback::Store(StoreError::Conflict) => {
                     debug!("another engine or another start came first; deciding again");
                     self.settle_started(&mut round.starting).await?;
@@ -131,6 +138,7 @@ impl Worker {
 
     /// Tries to commit a round. Nothing is taken out of it unless that succeeds.
     async fn attempt(&mut self, round: &mut Round) -> Result<(), Setback> {
+        self.let_wait(&mut round.starting);
         let (store, now) = (Arc::clone(&self.store), self.now());
         let (mut works, came) = self.decide(round, now).await?;
         let mut effects = self.carry_out(&*store, round, &mut works).await?;

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::cache::Cache;
 use super::counters::Counting;
 use super::local::LocalCall;
+use super::redrive::Held;
 use super::registry::Registry;
 use super::request::{Batch, Happening, Input, Request, Requester, Start};
 use super::routing::Routing;
@@ -23,7 +24,6 @@ use crate::machine::{Event, Origin, ReplyEvent, Status};
 use crate::message::{Envelope, Kind, describe};
 use crate::outage::Outage;
 use crate::outlet::{Outlet, TIDY_AFTER};
-use crate::policy::dead_letter;
 use crate::store::DeadLetter;
 use crate::store::erased::DynSagaStore;
 use crate::time::DynClock;
@@ -73,8 +73,12 @@ pub(super) struct Worker {
     /// How far the store's clock is ahead of ours, in microseconds.
     pub(super) clock_offset_us: i64,
     pub(super) next_scan: Timestamp,
-    /// Facts whose sagas cannot start, to be set aside before they are acknowledged.
-    pub(super) unstartable: Vec<(DeadLetter, Record)>,
+    /// Facts whose sagas cannot start, or not yet, to be set aside before they are acknowledged.
+    pub(super) unstartable: Vec<(DeadLetter, Option<Record>)>,
+    /// The keys whose facts wait.
+    pub(super) held: Held,
+    /// What was set aside and is to be handled again.
+    pub(super) redriven: Vec<DeadLetter>,
 }
 
 /// What is known once the transport has answered.
@@ -130,6 +134,8 @@ impl Worker {
             reachable_since: Timestamp::default(),
             receive_again: None,
             unstartable: Vec::new(),
+            held: Held::default(),
+            redriven: Vec::new(),
         }
     }
 
@@ -188,12 +194,13 @@ impl Worker {
     /// Waits until something has happened, then takes everything that has.
     async fn gather(&mut self) -> Result<Batch, Error> {
         let mut batch = Batch::default();
-        if self.local.is_empty() {
+        if self.local.is_empty() && self.redriven.is_empty() {
             self.wait(&mut batch).await?;
         }
         // Each source has its share of a full tick, so that none starves behind another.
         self.gather_timers(&mut batch, self.tick_max.div_ceil(4));
         self.gather_requests(&mut batch, self.tick_max.div_ceil(2));
+        self.gather_redriven(&mut batch);
         self.gather_deliveries(&mut batch)?;
         // Acknowledgements that came meanwhile; they are deleted with the next tick.
         if let Some(outlet) = &mut self.outlet {
@@ -296,11 +303,15 @@ impl Worker {
     ) -> Result<(), Error> {
         match received {
             Ok(Received::Deliveries(deliveries)) => {
-                deliveries.into_iter().for_each(|delivery| self.delivered(delivery, batch));
+                for delivery in deliveries {
+                    batch.positions.push(delivery.position.clone());
+                    self.read(delivery, false, batch);
+                }
             }
             Ok(Received::Assigned(partitions)) => {
                 let assigned = self.routing.assign(&partitions);
                 self.fall_behind(assigned);
+                self.held.forget();
                 // Sagas of these partitions may be overdue.
                 self.next_scan = Timestamp::default();
             }
@@ -324,11 +335,12 @@ impl Worker {
     }
 
     /// Reads a delivery; one that means nothing to this engine is only acknowledged.
-    fn delivered(&mut self, delivery: Delivery, batch: &mut Batch) {
-        batch.positions.push(delivery.position.clone());
+    pub(super) fn read(&mut self, delivery: Delivery, is_redriven: bool, batch: &mut Batch) {
         let envelope = match Envelope::decode(delivery.value.clone()) {
             Ok(envelope) => envelope,
-            Err(error) => return set_aside(delivery, "undecodable", &describe(&error), batch),
+            Err(error) => {
+                return self.put_aside(delivery, "undecodable", &describe(&error), batch);
+            }
         };
         match &envelope.kind {
             Kind::Reply(reply) => batch.inputs.push(Input::Event(Happening {
@@ -343,19 +355,31 @@ impl Worker {
                 message: Some(envelope.id),
                 responder: None,
             })),
-            Kind::Fact => match self.start_from(&envelope, &delivery) {
+            Kind::Fact => match self.start_from(&envelope, &delivery, is_redriven) {
                 Ok(Some(start)) => batch.inputs.push(Input::Start(start)),
                 Ok(None) => {}
-                Err(Broken(problem)) => set_aside(delivery, "undecodable-fact", &problem, batch),
+                Err(Broken(problem)) => {
+                    self.put_aside(delivery, "undecodable-fact", &problem, batch);
+                }
             },
             Kind::Command(_) => {
                 let detail = format!("`{}` is a command on an events topic", envelope.message_type);
-                set_aside(delivery, "unexpected-command", &detail, batch);
+                self.put_aside(delivery, "unexpected-command", &detail, batch);
             }
         }
     }
 
-    fn start_from(&self, fact: &Envelope, delivery: &Delivery) -> Result<Option<Start>, Broken> {
+    fn put_aside(&mut self, delivery: Delivery, reason: &str, detail: &str, batch: &mut Batch) {
+        batch.set_aside_bytes += delivery.value.len();
+        batch.dead_letters.push(self.dead_letter(delivery, reason, detail));
+    }
+
+    fn start_from(
+        &self,
+        fact: &Envelope,
+        delivery: &Delivery,
+        is_redriven: bool,
+    ) -> Result<Option<Start>, Broken> {
         let Some(start) = self.registry.trigger(&fact.message_type) else {
             return Ok(None);
         };
@@ -375,7 +399,7 @@ impl Worker {
                 traceparent: fact.traceparent.clone(),
             },
             data,
-            requester: Requester::Fact(Box::new(delivery.clone())),
+            requester: Requester::Fact { delivery: Box::new(delivery.clone()), is_redriven },
         }))
     }
 
@@ -413,23 +437,6 @@ impl Worker {
         // The transport outlives the subscriber: it may hold the connection of both.
         self.transport = None;
     }
-}
-
-fn set_aside(delivery: Delivery, reason: &str, detail: &str, batch: &mut Batch) {
-    batch.set_aside_bytes += delivery.value.len();
-    batch.dead_letters.push(dead_letter_of(delivery, reason, detail));
-}
-
-/// Makes a dead letter of a delivery, and the record for its topic.
-pub(super) fn dead_letter_of(
-    delivery: Delivery,
-    reason: &str,
-    detail: &str,
-) -> (DeadLetter, Record) {
-    warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
-    let letter = DeadLetter::new(delivery, reason, detail);
-    let record = dead_letter::record(&letter);
-    (letter, record)
 }
 
 /// Waits for the broker, makes sure of the topics, and joins the group.

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 
-use crate::store::{DeadLetter, Outbox, OutboxRow, StoreError, Transactional};
+use crate::store::{DeadLetter, Outbox, OutboxRow, Redrive, StoreError, Transactional};
 use crate::{MessageId, OutboxId};
 
 /// Remembers what a participant answered to each command, in the transaction that carried it out.
@@ -27,7 +27,7 @@ use crate::{MessageId, OutboxId};
 /// - `concurrent_handlers_of_one_command_have_one_winner`.
 /// - `replies_wait_in_the_outbox`: the outbox rows of a commit are there with its records.
 /// - `a_dead_letter_is_kept_once`.
-pub trait Inbox: Transactional + Outbox {
+pub trait Inbox: Transactional + Outbox + Redrive {
     /// Returns the records of those of `commands` that have one, and since when all records are there.
     ///
     /// Both are of one moment: a record that is missing was purged only if `purged_below` says so.

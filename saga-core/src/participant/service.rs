@@ -15,7 +15,7 @@ use crate::message::{Envelope, Kind, describe};
 use crate::outage::Outage;
 use crate::outlet::{Outlet, TIDY_AFTER};
 use crate::policy::retry::Backoff;
-use crate::store::Lane;
+use crate::store::{DeadLetter, Lane, REDRIVE_LEASE};
 use crate::transport::erased::{DynSubscriber, DynTransport};
 use crate::transport::{Delivery, Position, Received, Subscription};
 use crate::{Clock as _, Error, SystemClock, Topic, TransportError};
@@ -136,7 +136,7 @@ impl<S: Inbox> Service<S> {
             // In this order, so that a run can be repeated; a sweep is not put off by what keeps coming.
             biased;
             () = stop.cancelled() => {}
-            () = tokio::time::sleep_until(self.next_sweep) => self.sweep().await,
+            () = tokio::time::sleep_until(self.next_sweep) => self.sweep().await?,
             received = subscriber.receive(BATCH_MAX), if self.outlet.has_room() => match received {
                 Ok(Received::Deliveries(deliveries)) => {
                     let positions = self.handle(deliveries).await?;
@@ -174,7 +174,9 @@ impl<S: Inbox> Service<S> {
                 Ok(envelope) => {
                     commands.push(Incoming { envelope, lane: delivery.position.partition });
                 }
-                Err((reason, detail)) => broken.set_aside(delivery, reason, &detail),
+                Err((reason, detail)) => {
+                    broken.set_aside(&self.participant.name, delivery, reason, &detail);
+                }
             }
         }
         if !broken.dead_letters.is_empty() {
@@ -205,13 +207,39 @@ impl<S: Inbox> Service<S> {
         Ok(())
     }
 
-    /// Looks for rows of our partitions that an earlier owner committed after we had looked.
-    async fn sweep(&mut self) {
+    /// Looks for rows of our partitions that an earlier owner committed after we had looked, and
+    /// for letters that are to be handled again.
+    async fn sweep(&mut self) -> Result<(), Error> {
         self.next_sweep = Instant::now() + SWEEP_EVERY;
         if let Some((numbers, bytes)) = self.outlet.to_search(&self.owned) {
             let unsent = self.store.unsent(&self.lanes(&numbers), bytes).await;
             self.outlet.searched(unsent, SystemClock::new().now());
         }
+        self.handle_redriven().await
+    }
+
+    /// Handles letters that were asked for as if they had just been received.
+    async fn handle_redriven(&mut self) -> Result<(), Error> {
+        if self.owned.is_empty() || !self.outlet.has_room() {
+            return Ok(());
+        }
+        let partitions: Vec<_> = self.owned.iter().copied().collect();
+        let name = &self.participant.name;
+        let letters = match self.store.redriven(name, &partitions, REDRIVE_LEASE, BATCH_MAX).await {
+            Ok(letters) if letters.is_empty() => return Ok(()),
+            Ok(letters) => letters,
+            Err(error) => {
+                warn!(%error, "letters to redrive cannot be taken; trying again");
+                return Ok(());
+            }
+        };
+        info!(letters = letters.len(), "messages redriven");
+        let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
+        self.handle(letters.into_iter().map(DeadLetter::into_delivery).collect()).await?;
+        Outage::outlasted(&self.stop, || self.store.settled(&ids)).await?;
+        // There may be more.
+        self.next_sweep = Instant::now();
+        Ok(())
     }
 
     /// Deletes what was sent, for a batch to come may be far.

@@ -13,7 +13,7 @@ use crate::outlet::Committed;
 use crate::policy::dead_letter;
 use crate::store::{DeadLetter, OutboxRow, StoreError};
 use crate::transport::{Delivery, Record};
-use crate::{Clock as _, Error, SystemClock};
+use crate::{Clock as _, Error, ParticipantName, SystemClock};
 
 /// What goes into one transaction beside the effects.
 #[derive(Default)]
@@ -117,10 +117,16 @@ impl<S: Inbox> Service<S> {
 }
 
 impl Written {
-    pub(super) fn set_aside(&mut self, delivery: Delivery, reason: &str, detail: &str) {
+    pub(super) fn set_aside(
+        &mut self,
+        consumer: &ParticipantName,
+        delivery: Delivery,
+        reason: &str,
+        detail: &str,
+    ) {
         warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
         let lane = delivery.position.partition;
-        let letter = DeadLetter::new(delivery, reason, detail);
+        let letter = DeadLetter::new(consumer, delivery, reason, detail);
         self.records.entry(lane).or_default().push(dead_letter::record(&letter));
         self.dead_letters.push(letter);
     }

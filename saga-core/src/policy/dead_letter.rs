@@ -36,9 +36,10 @@ pub const VALUE_OMITTED: &str = "ow-dlq-value-omitted";
 /// ```
 /// # use bytes::Bytes;
 /// use saga_core::policy::dead_letter;
-/// # use saga_core::{MessageId, Timestamp, Topic, store::DeadLetter};
+/// # use saga_core::{MessageId, ParticipantName, Timestamp, Topic, store::DeadLetter};
 /// # let letter = DeadLetter {
 /// #     id: MessageId::now(),
+/// #     consumer: ParticipantName::new("orders"),
 /// #     topic: Topic::new("orders.events"),
 /// #     partition: 3,
 /// #     offset: 7,
@@ -48,6 +49,9 @@ pub const VALUE_OMITTED: &str = "ow-dlq-value-omitted";
 /// #     headers: vec![],
 /// #     reason: "undecodable".to_owned(),
 /// #     detail: "no envelope".to_owned(),
+/// #     waits: false,
+/// #     redrives: 0,
+/// #     redrive_at: None,
 /// # };
 /// let record = dead_letter::record(&letter);
 /// assert_eq!(record.topic.as_str(), "orders.events.dlq");
@@ -93,21 +97,16 @@ fn text(text: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MessageId, Timestamp, Topic};
+    use crate::transport::{Delivery, Position};
+    use crate::{ParticipantName, Timestamp, Topic};
 
     fn letter(key: usize, value: usize, headers: Vec<(String, Bytes)>) -> DeadLetter {
-        DeadLetter {
-            id: MessageId::now(),
-            topic: Topic::new("orders.events"),
-            partition: 0,
-            offset: 0,
-            timestamp: Timestamp::default(),
-            key: vec![b'k'; key].into(),
-            value: vec![b'v'; value].into(),
-            headers,
-            reason: "undecodable".to_owned(),
-            detail: "a test made it".to_owned(),
-        }
+        let position =
+            Position { topic: Topic::new("orders.events"), partition: 0, offset: 0, generation: 0 };
+        let (key, value) = (vec![b'k'; key].into(), vec![b'v'; value].into());
+        let delivery = Delivery { position, key, value, headers, timestamp: Timestamp::default() };
+        let consumer = ParticipantName::new("orders");
+        DeadLetter::new(&consumer, delivery, "undecodable", "a test made it")
     }
 
     #[test]
@@ -152,16 +151,14 @@ mod tests {
     fn a_dead_letter_keeps_the_message_and_says_where_it_came_from() {
         let original = ("trace".to_owned(), Bytes::from_static(b"\x01\x00\xfe"));
         let letter = DeadLetter {
-            id: MessageId::now(),
-            topic: Topic::new("orders.events"),
             partition: 258,
             offset: 66_051,
             timestamp: Timestamp::from_micros(1_767_225_600_123_456),
             key: Bytes::from_static(b"\x00key\xff"),
             value: Bytes::from_static(b"\x00no envelope\xff"),
             headers: vec![original.clone(), original.clone()],
-            reason: "undecodable".to_owned(),
             detail: "unexpected byte".to_owned(),
+            ..letter(0, 0, Vec::new())
         };
         let header = |name: &str, value: &[u8]| (name.to_owned(), Bytes::copy_from_slice(value));
         let expected = Record {

@@ -3,9 +3,8 @@
 use bytes::Bytes;
 
 use crate::machine::Status;
-use crate::store::OutboxRow;
-use crate::transport::Delivery;
-use crate::{IdempotencyKey, MessageId, OutboxId, SagaId, SagaName, Timestamp, Topic};
+use crate::store::{DeadLetter, OutboxRow};
+use crate::{IdempotencyKey, OutboxId, SagaId, SagaName, Timestamp};
 
 /// How often a saga has been committed: 1 after its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -134,51 +133,4 @@ pub struct DueSaga {
     pub home: u32,
     /// The stored lower bound.
     pub wake_at: Timestamp,
-}
-
-/// A message that was set aside for a person, with everything needed to send it again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Names this dead letter.
-    pub id: MessageId,
-    /// Where the message was received.
-    pub topic: Topic,
-    /// The partition that it was received in.
-    pub partition: u32,
-    /// Its place in the partition. A message that is received again after a crash is the same dead
-    /// letter: (topic, partition, offset) is kept once.
-    pub offset: u64,
-    /// When it was produced.
-    pub timestamp: Timestamp,
-    /// The original key.
-    pub key: Bytes,
-    /// The original value.
-    pub value: Bytes,
-    /// The original headers.
-    pub headers: Vec<(String, Bytes)>,
-    /// Why it was set aside: a short class such as `undecodable`.
-    pub reason: String,
-    /// What was found, for a person.
-    pub detail: String,
-}
-
-impl DeadLetter {
-    /// Sets a delivery aside.
-    #[must_use]
-    pub fn new(delivery: Delivery, reason: &str, detail: &str) -> Self {
-        let Delivery { position, key, value, headers, timestamp } = delivery;
-        Self {
-            id: MessageId::now(),
-            topic: position.topic,
-            partition: position.partition,
-            offset: position.offset,
-            timestamp,
-            key,
-            value,
-            headers,
-            reason: reason.to_owned(),
-            // A database's text takes no NUL, and the detail may quote the message.
-            detail: detail.chars().filter(|c| !c.is_control()).take(1000).collect(),
-        }
-    }
 }

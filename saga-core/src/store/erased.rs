@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 use crate::message::{Envelope, Kind};
 use crate::participant::{Answer, LocalAnswers, Participant};
 use crate::store::{
-    DueSagas, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, StoreError, Tick,
+    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, StoreError,
+    Tick,
 };
 use crate::{IdempotencyKey, MessageId, MessageType, OutboxId, ParticipantName, SagaId, SagaName};
 
@@ -25,6 +26,15 @@ pub(crate) trait DynSagaStore: Send + Sync {
     fn history(&self, saga: SagaId) -> StoreFuture<'_, Vec<HistoryRecord>>;
     fn unsent<'a>(&'a self, lanes: &'a [Lane], bytes: usize) -> StoreFuture<'a, Vec<OutboxRow>>;
     fn sent<'a>(&'a self, rows: &'a [OutboxId]) -> StoreFuture<'a, ()>;
+    fn redriven<'a>(
+        &'a self,
+        consumer: &'a ParticipantName,
+        partitions: &'a [u32],
+        lease: Duration,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<DeadLetter>>;
+    fn settled<'a>(&'a self, letters: &'a [MessageId]) -> StoreFuture<'a, ()>;
+    fn held<'a>(&'a self, consumer: &'a ParticipantName) -> StoreFuture<'a, Vec<HeldKey>>;
     /// Returns true if the participant runs inside this store's transactions.
     fn is_local(&self, participant: &ParticipantName) -> bool;
     fn has_local_handler(&self, participant: &ParticipantName, command: &MessageType) -> bool;
@@ -135,6 +145,24 @@ impl<S: SagaStore> DynSagaStore for LocalStore<S> {
 
     fn sent<'a>(&'a self, rows: &'a [OutboxId]) -> StoreFuture<'a, ()> {
         Box::pin(self.store.sent(rows))
+    }
+
+    fn redriven<'a>(
+        &'a self,
+        consumer: &'a ParticipantName,
+        partitions: &'a [u32],
+        lease: Duration,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<DeadLetter>> {
+        Box::pin(self.store.redriven(consumer, partitions, lease, limit))
+    }
+
+    fn settled<'a>(&'a self, letters: &'a [MessageId]) -> StoreFuture<'a, ()> {
+        Box::pin(self.store.settled(letters))
+    }
+
+    fn held<'a>(&'a self, consumer: &'a ParticipantName) -> StoreFuture<'a, Vec<HeldKey>> {
+        Box::pin(self.store.held(consumer))
     }
 
     fn is_local(&self, participant: &ParticipantName) -> bool {

@@ -1,5 +1,6 @@
 //! The store that is always there: a database in memory.
 
+mod letters;
 mod tables;
 
 use std::fmt;
@@ -12,13 +13,14 @@ use tokio::sync::OwnedMutexGuard;
 use self::tables::{Change, Tables};
 use crate::participant::{Handled, Remembered};
 use crate::store::{
-    DeadLetter, DueSagas, HistoryRecord, Lane, OutboxRow, Purge, PurgedSagas, SagaStore, Snapshot,
-    Tick, Transactional,
+    DeadLetter, DeadLetters, DueSagas, HeldKey, HistoryRecord, Lane, LetterFilter, LetterOperation,
+    OperatedLetter, OutboxRow, Purge, PurgedSagas, Redrive, SagaStore, Snapshot, Tick,
+    Transactional,
 };
 use crate::time::DynClock;
 use crate::{
-    Clock, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, SagaId, SagaName, StoreError,
-    SystemClock,
+    Clock, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
+    StoreError, SystemClock,
 };
 
 /// A database in memory: sagas, outbox and inbox, beside an application's own state `S`.
@@ -104,10 +106,10 @@ impl<S> MemoryStore<S> {
         read(&state)
     }
 
-    /// Returns the messages that were set aside, by topic, partition and offset.
+    /// Returns the messages that were set aside, by consumer, topic, partition and offset.
     #[must_use]
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        self.data().tables.dead_letters()
+        self.data().tables.letters.all().cloned().collect()
     }
 
     /// Returns how many rows of all lanes are not known to be sent.
@@ -336,5 +338,60 @@ impl<S: Clone + Send + Sync + 'static> Purge for MemoryStore<S> {
     async fn purge_inbox(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let started_before = self.clock.now_dyn() - age;
         Ok(self.data().tables.purge_inbox(started_before, limit))
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Redrive for MemoryStore<S> {
+    async fn redriven(
+        &self,
+        consumer: &ParticipantName,
+        partitions: &[u32],
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let now = self.clock.now_dyn();
+        Ok(self.data().tables.letters.redriven(consumer, partitions, now, lease, limit))
+    }
+
+    async fn settled(&self, letters: &[MessageId]) -> Result<(), StoreError> {
+        self.data().tables.letters.settled(letters);
+        Ok(())
+    }
+
+    async fn held(&self, consumer: &ParticipantName) -> Result<Vec<HeldKey>, StoreError> {
+        Ok(self.data().tables.letters.held(consumer))
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> DeadLetters for MemoryStore<S> {
+    async fn letters(
+        &self,
+        filter: &LetterFilter,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let data = self.data();
+        let all = data.tables.letters.all();
+        let mut page: Vec<_> =
+            all.filter(|it| filter.matches(it) && Some(it.id) > after).cloned().collect();
+        page.sort_by_key(|letter| letter.id);
+        page.truncate(limit);
+        Ok(page)
+    }
+
+    async fn operate(
+        &self,
+        operation: &LetterOperation,
+        letters: &[(MessageId, Duration)],
+    ) -> Result<usize, StoreError> {
+        Ok(self.data().tables.letters.operate(operation, letters, self.clock.now_dyn()))
+    }
+
+    async fn operations(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<OperatedLetter>, StoreError> {
+        Ok(self.data().tables.letters.operations(after, limit))
     }
 }

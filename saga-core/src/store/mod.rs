@@ -4,6 +4,7 @@
 //! crash. [`MemoryStore`] is the store that is always there.
 
 mod commit;
+mod dead_letters;
 mod error;
 mod memory;
 mod outbox;
@@ -17,11 +18,16 @@ use std::time::Duration;
 use crate::{IdempotencyKey, SagaId, SagaName};
 
 pub use commit::{
-    Commit, DeadLetter, DueSaga, DueSagas, HistoryRecord, NewSaga, Snapshot, Tick, Version, WakeAt,
+    Commit, DueSaga, DueSagas, HistoryRecord, NewSaga, Snapshot, Tick, Version, WakeAt,
+};
+pub use dead_letters::{
+    DeadLetter, DeadLetters, HeldKey, LetterAction, LetterFilter, LetterOperation, OperatedLetter,
+    REDRIVE_TRIES, Redrive,
 };
 pub use error::StoreError;
 pub use memory::{MemoryConnection, MemoryStore, MemoryTransaction};
 
+pub(crate) use dead_letters::REDRIVE_LEASE;
 pub(crate) use outbox::fact_record;
 pub use outbox::{Lane, Outbox, OutboxRow};
 pub use purge::{Purge, PurgedSagas};
@@ -63,7 +69,7 @@ pub trait Transactional: Send + Sync + 'static {
 /// - `due_sagas_come_earliest_first_and_within_the_limit`.
 /// - `a_dropped_transaction_changes_nothing`, `an_effect_and_its_tick_commit_together`,
 ///   `a_conflict_undoes_the_effect`.
-pub trait SagaStore: Transactional + Outbox {
+pub trait SagaStore: Transactional + Outbox + Redrive {
     /// Loads the sagas that exist among `sagas`, in any order.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod forged;
 mod isolation;
 mod local_steps;
 mod outages;
+mod redrive;
 mod retention;
 mod shutdown;
 mod strict;

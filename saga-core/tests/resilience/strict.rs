@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DueSagas, HistoryRecord, Lane, MemoryTransaction, OutboxRow, SagaStore, Snapshot, Tick,
-    Transactional,
+    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, MemoryTransaction, OutboxRow, Redrive,
+    SagaStore, Snapshot, Tick, Transactional,
 };
-use saga_core::{IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, SagaId, SagaName, StoreError};
+use saga_core::{
+    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
+    StoreError,
+};
 
 use crate::support::{Conn, Db, Effects};
 
@@ -68,6 +71,26 @@ impl Outbox for Strict {
         duration: Duration,
     ) -> Result<bool, StoreError> {
         self.db.lease(lane, holder, duration).await
+    }
+}
+
+impl Redrive for Strict {
+    async fn redriven(
+        &self,
+        consumer: &ParticipantName,
+        partitions: &[u32],
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.db.redriven(consumer, partitions, lease, limit).await
+    }
+
+    async fn settled(&self, letters: &[MessageId]) -> Result<(), StoreError> {
+        self.db.settled(letters).await
+    }
+
+    async fn held(&self, consumer: &ParticipantName) -> Result<Vec<HeldKey>, StoreError> {
+        self.db.held(consumer).await
     }
 }
 

@@ -8,12 +8,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use saga_core::machine::Status;
-use saga_core::store::{Commit, DeadLetter, Lane, NewSaga, OutboxRow, Tick, Version, WakeAt};
-use saga_core::{MessageId, OutboxId, SagaId, SagaName, Timestamp, Topic};
+use saga_core::store::{
+    Commit, DeadLetter, DeadLetters as _, Lane, LetterFilter, NewSaga, OutboxRow, Tick, Version,
+    WakeAt,
+};
+use saga_core::{MessageId, OutboxId, ParticipantName, SagaId, SagaName, Timestamp, Topic};
 use saga_postgres::{PostgresStore, SchemaName};
 use saga_testkit::Fixture;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool};
 use tokio::sync::OnceCell;
 
 pub(crate) use proxy::Proxy;
@@ -129,29 +132,8 @@ impl Fixture for Fresh {
     }
 
     async fn dead_letters(&self) -> Vec<DeadLetter> {
-        let select = "select id, topic, partition, \"offset\", \
-            (extract(epoch from produced_at) * 1000000)::bigint, key, value, header_names, \
-            header_values, reason, detail from {schema}.dead_letter";
-        let rows = sqlx::query(self.sql(select)).fetch_all(&self.pool).await;
-        rows.expect("read the dead letters").iter().map(read_dead_letter).collect()
-    }
-}
-
-fn read_dead_letter(row: &sqlx::postgres::PgRow) -> DeadLetter {
-    let names: Vec<Vec<u8>> = row.get(7);
-    let values: Vec<Vec<u8>> = row.get(8);
-    let names = names.into_iter().map(|name| String::from_utf8(name).expect("a name"));
-    DeadLetter {
-        id: MessageId(row.get(0)),
-        topic: Topic::parse(row.get::<&str, _>(1)).expect("a topic"),
-        partition: row.get::<i32, _>(2).try_into().expect("no negative number"),
-        offset: row.get::<i64, _>(3).try_into().expect("no negative number"),
-        timestamp: Timestamp::from_micros(row.get(4)),
-        key: row.get::<Vec<u8>, _>(5).into(),
-        value: row.get::<Vec<u8>, _>(6).into(),
-        headers: names.zip(values.into_iter().map(Into::into)).collect(),
-        reason: row.get(9),
-        detail: row.get(10),
+        let letters = self.store.letters(&LetterFilter::all(), None, 1_000_000).await;
+        letters.expect("read the dead letters")
     }
 }
 
@@ -194,6 +176,7 @@ pub(crate) fn row(body: &str) -> OutboxRow {
 pub(crate) fn dead_letter(offset: u64) -> DeadLetter {
     DeadLetter {
         id: MessageId::now(),
+        consumer: ParticipantName::new("orders"),
         topic: Topic::new("orders.commands"),
         partition: 1,
         offset,
@@ -203,5 +186,8 @@ pub(crate) fn dead_letter(offset: u64) -> DeadLetter {
         headers: vec![("one".to_owned(), "1".into()), ("two".to_owned(), "2".into())],
         reason: "undecodable".to_owned(),
         detail: "a test put it here".to_owned(),
+        waits: false,
+        redrives: 0,
+        redrive_at: None,
     }
 }

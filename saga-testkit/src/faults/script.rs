@@ -36,6 +36,12 @@ pub enum Operation {
     Recorded,
     /// `record`.
     Record,
+    /// `redriven`.
+    Redriven,
+    /// `settled`.
+    Settled,
+    /// `held`.
+    Held,
     /// `publish`.
     Publish,
     /// `receive`.
@@ -66,6 +72,9 @@ impl Operation {
             Self::History => "history",
             Self::Recorded => "recorded",
             Self::Record => "record",
+            Self::Redriven => "redriven",
+            Self::Settled => "settled",
+            Self::Held => "held",
             Self::Publish => "publish",
             Self::Receive => "receive",
             Self::Acknowledge => "acknowledge",

@@ -7,12 +7,13 @@ use std::time::Duration;
 use saga_core::message::{Envelope, Kind};
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DueSagas, HistoryRecord, Lane, OutboxRow, Snapshot, Tick, Transactional, Version,
+    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive, Snapshot, Tick,
+    Transactional, Version,
 };
 use saga_core::transport::{Position, Receipt, Received, Record, Subscription};
 use saga_core::{
-    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, Publisher, SagaId, SagaName, SagaStore,
-    StoreError, Subscriber, Topic, Transport, TransportError,
+    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, Publisher, SagaId,
+    SagaName, SagaStore, StoreError, Subscriber, Topic, Transport, TransportError,
 };
 
 use super::defect::Defect;
@@ -69,6 +70,26 @@ impl<S: Outbox> Outbox for Planted<S> {
         duration: Duration,
     ) -> Result<bool, StoreError> {
         self.inner.lease(lane, holder, duration).await
+    }
+}
+
+impl<S: Redrive> Redrive for Planted<S> {
+    async fn redriven(
+        &self,
+        consumer: &ParticipantName,
+        partitions: &[u32],
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.inner.redriven(consumer, partitions, lease, limit).await
+    }
+
+    async fn settled(&self, letters: &[MessageId]) -> Result<(), StoreError> {
+        self.inner.settled(letters).await
+    }
+
+    async fn held(&self, consumer: &ParticipantName) -> Result<Vec<HeldKey>, StoreError> {
+        self.inner.held(consumer).await
     }
 }
 

@@ -4,9 +4,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use saga_core::participant::{Handled, Remembered};
-use saga_core::store::{DueSagas, HistoryRecord, Lane, OutboxRow, Snapshot, Tick, Transactional};
+use saga_core::store::{
+    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive, Snapshot, Tick,
+    Transactional,
+};
 use saga_core::{
-    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, SagaId, SagaName, SagaStore, StoreError,
+    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
+    SagaStore, StoreError,
 };
 
 use super::audit::envelopes;
@@ -56,6 +60,26 @@ impl<S: Outbox> Outbox for Witness<S> {
         duration: Duration,
     ) -> Result<bool, StoreError> {
         self.inner.lease(lane, holder, duration).await
+    }
+}
+
+impl<S: Redrive> Redrive for Witness<S> {
+    async fn redriven(
+        &self,
+        consumer: &ParticipantName,
+        partitions: &[u32],
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.inner.redriven(consumer, partitions, lease, limit).await
+    }
+
+    async fn settled(&self, letters: &[MessageId]) -> Result<(), StoreError> {
+        self.inner.settled(letters).await
+    }
+
+    async fn held(&self, consumer: &ParticipantName) -> Result<Vec<HeldKey>, StoreError> {
+        self.inner.held(consumer).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Each law holds for a sound backend and catches the broken ones that it is there for.
 
 mod broken;
+mod dead_letters;
 mod inbox;
 mod purge;
 mod store;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::letters::Letters;
 use crate::ids::first_at;
 use crate::participant::{Handled, InboxRecord, Remembered};
 use crate::store::{
     Commit, DeadLetter, DueSaga, HistoryRecord, Lane, NewSaga, OutboxRow, PurgedSagas, Snapshot,
     Tick, Version, WakeAt,
 };
-use crate::{IdempotencyKey, MessageId, OutboxId, SagaId, SagaName, StoreError, Timestamp, Topic};
+use crate::{IdempotencyKey, MessageId, OutboxId, SagaId, SagaName, StoreError, Timestamp};
 
 /// What is written together: a tick, what a participant handled, or what an application enqueued.
 #[derive(Default)]
@@ -51,7 +52,7 @@ pub(super) struct Tables {
     inbox: BTreeMap<MessageId, Bytes>,
     /// Records of commands with a lower id may have been purged.
     purged_below: Option<MessageId>,
-    dead_letters: BTreeMap<(Topic, u32, u64), DeadLetter>,
+    pub(super) letters: Letters,
 }
 
 struct SagaRow {
@@ -81,10 +82,7 @@ impl Tables {
             self.lanes.insert(row.id, row.lane.clone());
             self.outbox.insert((row.lane, row.id), row.body);
         }
-        for letter in change.dead_letters {
-            let place = (letter.topic.clone(), letter.partition, letter.offset);
-            self.dead_letters.entry(place).or_insert(letter);
-        }
+        change.dead_letters.into_iter().for_each(|letter| self.letters.set_aside(letter, now));
         Ok(())
     }
 
@@ -308,10 +306,6 @@ impl Tables {
         let page: Vec<_> =
             self.inbox.range(..below).map(|(&command, _)| command).take(limit).collect();
         page.iter().filter(|command| self.inbox.remove(command).is_some()).count()
-    }
-
-    pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {
-        self.dead_letters.values().cloned().collect()
     }
 }
 

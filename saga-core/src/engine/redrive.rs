@@ -1,0 +1,130 @@
+//! What was set aside and comes back, and the facts that wait behind it.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tracing::{info, warn};
+
+use super::request::{Batch, Requester};
+use super::worker::Worker;
+use crate::outage::Outage;
+use crate::outlet::Outlet;
+use crate::policy::dead_letter;
+use crate::store::{DeadLetter, HeldKey, REDRIVE_LEASE};
+use crate::transport::{Delivery, Record};
+use crate::{Error, MessageId, Timestamp, Topic};
+
+/// Most letters that are taken at once.
+const LETTERS_MAX: usize = 256;
+/// The reason of a fact that waits.
+const WAITS: &str = "waits-for-its-key";
+
+/// The keys whose facts wait, with the place of the first letter of each.
+#[derive(Default)]
+pub(super) struct Held {
+    firsts: HashMap<(Topic, u32, Bytes), u64>,
+    /// False if the store must be asked again.
+    is_known: bool,
+}
+
+impl Held {
+    /// Notes that the store knows better.
+    pub(super) const fn forget(&mut self) {
+        self.is_known = false;
+    }
+
+    fn learn(&mut self, keys: Vec<HeldKey>) {
+        let firsts = keys.into_iter().map(|it| ((it.topic, it.partition, it.key), it.first));
+        self.firsts = firsts.collect();
+        self.is_known = true;
+    }
+
+    fn hold(&mut self, letter: &DeadLetter) {
+        if !letter.key.is_empty() {
+            let key = (letter.topic.clone(), letter.partition, letter.key.clone());
+            let first = self.firsts.entry(key).or_insert(letter.offset);
+            *first = letter.offset.min(*first);
+        }
+    }
+
+    /// Returns true for a fact that must wait: one of its key before it was set aside.
+    pub(super) fn holds(&self, requester: &Requester) -> bool {
+        let Requester::Fact { delivery, is_redriven: false } = requester else { return false };
+        // Most often nothing is held, and then nothing is to be copied.
+        !self.firsts.is_empty() && {
+            let at = &delivery.position;
+            let key = (at.topic.clone(), at.partition, delivery.key.clone());
+            self.firsts.get(&key).is_some_and(|&first| first < at.offset)
+        }
+    }
+}
+
+impl Worker {
+    /// Takes the letters of our partitions that are to be handled again.
+    pub(super) async fn take_redriven(&mut self) {
+        let has_room = self.outlet.as_ref().is_some_and(Outlet::has_room);
+        let partitions: Vec<_> = self.routing.owned().iter().copied().collect();
+        if !has_room || partitions.is_empty() || !self.redriven.is_empty() {
+            return;
+        }
+        match self.store.redriven(&self.name, &partitions, REDRIVE_LEASE, LETTERS_MAX).await {
+            Ok(letters) => self.redriven = letters,
+            Err(error) => warn!(%error, "letters to redrive cannot be taken; trying again"),
+        }
+    }
+
+    /// Adds what was taken to a batch, as if it had just been received.
+    pub(super) fn gather_redriven(&mut self, batch: &mut Batch) {
+        for letter in std::mem::take(&mut self.redriven) {
+            info!(topic = %letter.topic, partition = letter.partition, offset = letter.offset, letter = %letter.id, redrives = letter.redrives, "message redriven");
+            batch.redriven.push(letter.id);
+            self.read(letter.into_delivery(), true, batch);
+        }
+    }
+
+    /// Asks the store which keys are held, if that is not known.
+    pub(super) async fn learn_held(&mut self) -> Result<(), Error> {
+        if !self.held.is_known && self.outlet.is_some() {
+            let asked = self.now();
+            let keys = Outage::outlasted(&self.stop, || self.store.held(&self.name)).await?;
+            self.waited_for_the_store(asked);
+            self.held.learn(keys);
+        }
+        Ok(())
+    }
+
+    /// Removes the letters of a batch that were handled; those that were set aside again stay.
+    pub(super) async fn settle(&mut self, letters: &[MessageId]) -> Result<(), Error> {
+        if !letters.is_empty() {
+            let asked = self.now();
+            Outage::outlasted(&self.stop, || self.store.settled(letters)).await?;
+            self.waited_for_the_store(asked);
+            // What waited behind them is next.
+            self.held.forget();
+            self.next_scan = Timestamp::default();
+        }
+        Ok(())
+    }
+
+    /// Makes a dead letter of a delivery, and the record for its topic. Later facts of its key wait.
+    pub(super) fn dead_letter(
+        &mut self,
+        delivery: Delivery,
+        reason: &str,
+        detail: &str,
+    ) -> (DeadLetter, Option<Record>) {
+        warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
+        let letter = DeadLetter::new(&self.name, delivery, reason, detail);
+        self.held.hold(&letter);
+        let record = dead_letter::record(&letter);
+        (letter, Some(record))
+    }
+
+    /// Lets a fact wait behind what was set aside of its key. Nobody has to be told.
+    pub(super) fn wait_behind(&mut self, delivery: Delivery) {
+        info!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, "fact waits: one of its key before it was set aside");
+        let detail = "a message of its key before it was set aside";
+        let letter = DeadLetter::new(&self.name, delivery, WAITS, detail);
+        self.unstartable.push((DeadLetter { waits: true, ..letter }, None));
+    }
+}
