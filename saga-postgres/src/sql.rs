@@ -17,6 +17,9 @@ pub(crate) struct Sql {
     pub(crate) record: SqlStr,
     pub(crate) record_and_dead_letters: SqlStr,
     pub(crate) recorded: SqlStr,
+    pub(crate) unfinished: SqlStr,
+    pub(crate) begin_attempts: SqlStr,
+    pub(crate) end_attempts: SqlStr,
     pub(crate) load: SqlStr,
     pub(crate) find: SqlStr,
     pub(crate) due: SqlStr,
@@ -52,6 +55,9 @@ impl Sql {
             record: text(RECORD),
             record_and_dead_letters: text(RECORD_AND_DEAD_LETTERS),
             recorded: text("select command_id, reply from {schema}.recorded($1)"),
+            unfinished: text(UNFINISHED),
+            begin_attempts: text(BEGIN_ATTEMPTS),
+            end_attempts: text("delete from {schema}.inbox_attempt where command_id = any ($1)"),
             load: text(LOAD),
             find: text("select name, key, saga_id from {schema}.find($1, $2)"),
             due: text(DUE),
@@ -102,6 +108,15 @@ const RECORD: &str = "select {schema}.record_handled($1, $2, $3, $4, $5, $6, $7)
 const RECORD_AND_DEAD_LETTERS: &str = "select {schema}.record_handled($1, $2, $3, $4, $5, $6, $7), \
     {schema}.keep_dead_letters($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
     $22)";
+
+const UNFINISHED: &str = "select a.command_id, a.attempts from {schema}.inbox_attempt a \
+    where a.command_id = any ($1) \
+    and not exists (select from {schema}.inbox i where i.command_id = a.command_id)";
+
+const BEGIN_ATTEMPTS: &str = "insert into {schema}.inbox_attempt as a (command_id, attempts) \
+    select distinct u.id, 1 from unnest($1::uuid[]) as u (id) \
+    where not exists (select from {schema}.inbox i where i.command_id = u.id) order by u.id \
+    on conflict (command_id) do update set attempts = a.attempts + 1 returning command_id";
 
 const LOAD: &str = "select id, version, name, definition_version, fingerprint, key, home, status, \
     wake_at, state from {schema}.load($1)";

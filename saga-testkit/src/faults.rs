@@ -135,4 +135,20 @@ impl<S: Inbox> Inbox for Faulty<S> {
     ) -> Result<(), StoreError> {
         self.faults.around(Operation::Record, self.inner.record(transaction, handled)).await
     }
+
+    async fn begin_attempts(&self, commands: &[MessageId]) -> Result<Vec<MessageId>, StoreError> {
+        let call = self.inner.begin_attempts(commands);
+        self.faults.around(Operation::BeginAttempts, call).await
+    }
+
+    async fn unfinished(
+        &self,
+        commands: &[MessageId],
+    ) -> Result<Vec<(MessageId, u32)>, StoreError> {
+        self.faults.around(Operation::Unfinished, self.inner.unfinished(commands)).await
+    }
+
+    async fn end_attempts(&self, commands: &[MessageId]) -> Result<(), StoreError> {
+        self.faults.around(Operation::EndAttempts, self.inner.end_attempts(commands)).await
+    }
 }

@@ -28,6 +28,8 @@ macro_rules! __inbox_laws {
             concurrent_handlers_of_one_command_have_one_winner
             replies_wait_in_the_outbox
             a_dead_letter_is_kept_once
+            attempts_are_counted_until_they_end
+            a_recorded_command_has_no_attempts
         }
     };
 }
@@ -203,6 +205,42 @@ pub async fn a_dead_letter_is_kept_once<F: Fixture<Store: Inbox>>(fixture: F) {
     assert_eq!(kept, [letter, other], "each message must be kept once, as it was set aside first");
     let found = recorded(store, &[redelivered.command]).await;
     assert_eq!(found, [redelivered], "what was done beside it must be recorded");
+}
+
+/// Attempts add up until they end, each command's by itself.
+pub async fn attempts_are_counted_until_they_end<F: Fixture<Store: Inbox>>(fixture: F) {
+    let store = fixture.store();
+    let (first, second) = (MessageId::now(), MessageId::now());
+    assert_eq!(unfinished(store, &[first, second]).await, [], "nothing was begun");
+    assert_eq!(begin(store, &[first, second, first]).await, [first, second], "each once");
+    assert_eq!(begin(store, &[second]).await, [second]);
+    assert_eq!(unfinished(store, &[first, second]).await, [(first, 1), (second, 2)]);
+    store.end_attempts(&[second, MessageId::now()]).await.expect("end_attempts");
+    assert_eq!(unfinished(store, &[first, second]).await, [(first, 1)], "the second ended");
+    assert_eq!(begin(store, &[second]).await, [second]);
+    assert_eq!(unfinished(store, &[second]).await, [(second, 1)], "it counts anew");
+}
+
+/// What was carried out kills nobody, and nothing is counted for it.
+pub async fn a_recorded_command_has_no_attempts<F: Fixture<Store: Inbox>>(fixture: F) {
+    let store = fixture.store();
+    let (done, open) = (MessageId::now(), MessageId::now());
+    assert_eq!(begin(store, &[done]).await, [done]);
+    record(store, handled(vec![answer(done, b"done")])).await.expect("a first record must commit");
+    assert_eq!(unfinished(store, &[done]).await, [], "it was carried out");
+    assert_eq!(begin(store, &[done, open]).await, [open], "only one is still to be carried out");
+}
+
+async fn begin(store: &impl Inbox, commands: &[MessageId]) -> Vec<MessageId> {
+    let mut begun = store.begin_attempts(commands).await.expect("begin_attempts");
+    begun.sort();
+    begun
+}
+
+async fn unfinished(store: &impl Inbox, commands: &[MessageId]) -> Vec<(MessageId, u32)> {
+    let mut unfinished = store.unfinished(commands).await.expect("unfinished");
+    unfinished.sort();
+    unfinished
 }
 
 fn answer(command: MessageId, reply: &[u8]) -> InboxRecord {

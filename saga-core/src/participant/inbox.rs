@@ -27,6 +27,7 @@ use crate::{MessageId, OutboxId};
 /// - `concurrent_handlers_of_one_command_have_one_winner`.
 /// - `replies_wait_in_the_outbox`: the outbox rows of a commit are there with its records.
 /// - `a_dead_letter_is_kept_once`.
+/// - `attempts_are_counted_until_they_end`, `a_recorded_command_has_no_attempts`.
 pub trait Inbox: Transactional + Outbox + Redrive {
     /// Returns the records of those of `commands` that have one, and since when all records are there.
     ///
@@ -51,6 +52,40 @@ pub trait Inbox: Transactional + Outbox + Redrive {
         &self,
         transaction: Self::Transaction,
         handled: Handled,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Counts an attempt at each of `commands` that has no record; durable before any handler runs.
+    /// Returns those that were counted.
+    ///
+    /// A command that kills whoever carries it out is found by its attempts that never
+    /// [end](Self::end_attempts). Called for the first commands after partitions were assigned only.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]; the attempts may or may not have been counted.
+    fn begin_attempts(
+        &self,
+        commands: &[MessageId],
+    ) -> impl Future<Output = Result<Vec<MessageId>, StoreError>> + Send;
+
+    /// Returns those of `commands` with attempts that did not end and without a record, and how many attempts each has had.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be reached.
+    fn unfinished(
+        &self,
+        commands: &[MessageId],
+    ) -> impl Future<Output = Result<Vec<(MessageId, u32)>, StoreError>> + Send;
+
+    /// Forgets all attempts at these commands: nobody died of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]; the call can be repeated.
+    fn end_attempts(
+        &self,
+        commands: &[MessageId],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 

@@ -20,6 +20,7 @@
 //! - A panic, an undecodable command or [`HandlerError::terminal`] parks the saga.
 
 mod barrier;
+mod careful;
 mod external;
 mod handler;
 mod inbox;

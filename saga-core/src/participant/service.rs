@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::careful::Care;
 use super::route::Route;
 use super::writing::Written;
 use super::{Inbox, Participant};
@@ -21,7 +22,7 @@ use crate::transport::{Delivery, Position, Received, Subscription};
 use crate::{Clock as _, Error, SystemClock, Topic, TransportError};
 
 /// Most commands of one transaction.
-const BATCH_MAX: usize = 512;
+pub(super) const BATCH_MAX: usize = 512;
 /// How often a command that failed is tried at once, before the saga's policy decides.
 pub(super) const QUICK_TRIES: u32 = 3;
 pub(super) const QUICK_BACKOFF: Backoff =
@@ -41,6 +42,7 @@ pub(super) struct Service<S: Inbox> {
     /// The size of the events topic, once it is known.
     pub(super) event_partitions: Option<u32>,
     pub(super) owned: BTreeSet<u32>,
+    pub(super) care: Care,
     next_sweep: Instant,
     pub(super) stop: CancellationToken,
 }
@@ -63,6 +65,7 @@ impl<S: Inbox> Service<S> {
             events: participant.name.events(),
             event_partitions: None,
             owned: BTreeSet::new(),
+            care: Care::default(),
             next_sweep: Instant::now() + SWEEP_EVERY,
             outlet: Outlet::new(Arc::clone(&transport)),
             participant,
@@ -144,11 +147,13 @@ impl<S: Inbox> Service<S> {
                 }
                 Ok(Received::Assigned(partitions)) => {
                     self.owned.extend(partitions.iter().map(|it| it.number));
+                    self.care.begin(partitions.iter().map(|it| it.number));
                     self.outlet.fall_behind(partitions.iter().map(|it| it.number));
                 }
                 Ok(Received::Revoked(partitions)) => {
                     debug!(?partitions, "partitions handed over");
                     self.owned.retain(|number| partitions.iter().all(|it| it.number != *number));
+                    self.care.end(partitions.iter().map(|it| it.number));
                     self.outlet.leave(partitions.iter().map(|it| it.number));
                 }
                 Err(error @ TransportError::OffsetOutOfRange { .. }) => {
@@ -182,11 +187,15 @@ impl<S: Inbox> Service<S> {
         if !broken.dead_letters.is_empty() {
             self.write(&[], broken).await?;
         }
+        self.carry_out(commands).await?;
+        Ok(positions)
+    }
+
+    pub(super) async fn carry_out_at_once(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
         let (external, transactional): (Vec<_>, Vec<_>) =
             commands.into_iter().partition(|it| self.is_external(&it.envelope));
         self.handle_externals(external).await?;
-        self.handle_transactionals(transactional).await?;
-        Ok(positions)
+        self.handle_transactionals(transactional).await
     }
 
     fn is_external(&self, command: &Envelope) -> bool {

@@ -139,7 +139,11 @@ impl<S: Inbox> Service<S> {
     }
 
     /// Tells the saga that its command failed; nothing is recorded, so it may be carried out later.
-    async fn answer_failure(&mut self, incoming: &Incoming, failure: Failure) -> Result<(), Error> {
+    pub(super) async fn answer_failure(
+        &mut self,
+        incoming: &Incoming,
+        failure: Failure,
+    ) -> Result<(), Error> {
         let command = headers(&incoming.envelope);
         warn!(saga = %command.saga, step = %command.step, attempt = command.attempt, error = %failure.message, "command failed");
         let outcome = failure.into_outcome();

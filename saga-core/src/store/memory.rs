@@ -322,6 +322,22 @@ impl<S: Clone + Send + Sync + 'static> Inbox for MemoryStore<S> {
     ) -> Result<(), StoreError> {
         self.commit_change(transaction, handled.into())
     }
+
+    async fn begin_attempts(&self, commands: &[MessageId]) -> Result<Vec<MessageId>, StoreError> {
+        Ok(self.data().tables.begin_attempts(commands))
+    }
+
+    async fn unfinished(
+        &self,
+        commands: &[MessageId],
+    ) -> Result<Vec<(MessageId, u32)>, StoreError> {
+        Ok(self.data().tables.unfinished(commands))
+    }
+
+    async fn end_attempts(&self, commands: &[MessageId]) -> Result<(), StoreError> {
+        self.data().tables.end_attempts(commands);
+        Ok(())
+    }
 }
 
 impl<S: Clone + Send + Sync + 'static> Purge for MemoryStore<S> {

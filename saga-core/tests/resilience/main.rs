@@ -8,6 +8,7 @@ mod dead_letters;
 mod effects;
 mod forged;
 mod isolation;
+mod killers;
 mod local_steps;
 mod outages;
 mod redrive;

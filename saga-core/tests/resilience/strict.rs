@@ -120,6 +120,21 @@ impl Inbox for Strict {
         Self::check(&mut transaction)?;
         self.db.record(transaction, handled).await
     }
+
+    async fn begin_attempts(&self, commands: &[MessageId]) -> Result<Vec<MessageId>, StoreError> {
+        self.db.begin_attempts(commands).await
+    }
+
+    async fn unfinished(
+        &self,
+        commands: &[MessageId],
+    ) -> Result<Vec<(MessageId, u32)>, StoreError> {
+        self.db.unfinished(commands).await
+    }
+
+    async fn end_attempts(&self, commands: &[MessageId]) -> Result<(), StoreError> {
+        self.db.end_attempts(commands).await
+    }
 }
 
 impl SagaStore for Strict {

@@ -36,6 +36,12 @@ pub enum Operation {
     Recorded,
     /// `record`.
     Record,
+    /// `begin_attempts`.
+    BeginAttempts,
+    /// `unfinished`.
+    Unfinished,
+    /// `end_attempts`.
+    EndAttempts,
     /// `redriven`.
     Redriven,
     /// `settled`.
@@ -72,6 +78,9 @@ impl Operation {
             Self::History => "history",
             Self::Recorded => "recorded",
             Self::Record => "record",
+            Self::BeginAttempts => "begin_attempts",
+            Self::Unfinished => "unfinished",
+            Self::EndAttempts => "end_attempts",
             Self::Redriven => "redriven",
             Self::Settled => "settled",
             Self::Held => "held",

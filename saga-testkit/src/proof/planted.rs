@@ -161,6 +161,21 @@ impl<S: Inbox> Inbox for Planted<S> {
         }
         self.inner.record(transaction, handled).await
     }
+
+    async fn begin_attempts(&self, commands: &[MessageId]) -> Result<Vec<MessageId>, StoreError> {
+        self.inner.begin_attempts(commands).await
+    }
+
+    async fn unfinished(
+        &self,
+        commands: &[MessageId],
+    ) -> Result<Vec<(MessageId, u32)>, StoreError> {
+        self.inner.unfinished(commands).await
+    }
+
+    async fn end_attempts(&self, commands: &[MessageId]) -> Result<(), StoreError> {
+        self.inner.end_attempts(commands).await
+    }
 }
 
 impl<T: Transport> Transport for Planted<T> {

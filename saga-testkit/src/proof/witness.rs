@@ -149,4 +149,19 @@ impl<S: Inbox> Inbox for Witness<S> {
         }
         Ok(())
     }
+
+    async fn begin_attempts(&self, commands: &[MessageId]) -> Result<Vec<MessageId>, StoreError> {
+        self.inner.begin_attempts(commands).await
+    }
+
+    async fn unfinished(
+        &self,
+        commands: &[MessageId],
+    ) -> Result<Vec<(MessageId, u32)>, StoreError> {
+        self.inner.unfinished(commands).await
+    }
+
+    async fn end_attempts(&self, commands: &[MessageId]) -> Result<(), StoreError> {
+        self.inner.end_attempts(commands).await
+    }
 }

@@ -20,4 +20,8 @@ crate::bites! {
         ForgetsWhatToSend ForgetsWhatWasSent;
     a_dead_letter_is_kept_once:
         KeepsEveryDeadLetter RefusesASecondDeadLetter CutsDeadLetters ForgetsDeadLetters;
+    attempts_are_counted_until_they_end:
+        CountsNoAttempts CountsAttemptsOnce EndsNoAttempts DoubtsWhatIsRecorded;
+    a_recorded_command_has_no_attempts:
+        ClaimsToCountWhatIsRecorded DoubtsWhatIsRecorded;
 }

@@ -50,6 +50,8 @@ pub(super) struct Tables {
     lanes: HashMap<OutboxId, Lane>,
     leases: HashMap<Lane, Lease>,
     inbox: BTreeMap<MessageId, Bytes>,
+    /// Attempts at commands, until they end.
+    attempts: BTreeMap<MessageId, u32>,
     /// Records of commands with a lower id may have been purged.
     purged_below: Option<MessageId>,
     pub(super) letters: Letters,
@@ -267,6 +269,24 @@ impl Tables {
             Some(InboxRecord { command, reply: self.inbox.get(&command)?.clone() })
         });
         Remembered { records: records.collect(), purged_below: self.purged_below }
+    }
+
+    pub(super) fn begin_attempts(&mut self, commands: &[MessageId]) -> Vec<MessageId> {
+        let open = commands.iter().filter(|command| !self.inbox.contains_key(command));
+        let open: BTreeSet<_> = open.copied().collect();
+        for &command in &open {
+            *self.attempts.entry(command).or_default() += 1;
+        }
+        open.into_iter().collect()
+    }
+
+    pub(super) fn unfinished(&self, commands: &[MessageId]) -> Vec<(MessageId, u32)> {
+        let open = commands.iter().filter(|command| !self.inbox.contains_key(command));
+        open.filter_map(|&command| Some((command, *self.attempts.get(&command)?))).collect()
+    }
+
+    pub(super) fn end_attempts(&mut self, commands: &[MessageId]) {
+        self.attempts.retain(|command, _| !commands.contains(command));
     }
 
     /// Drops the sagas that ended before a time, among the first `limit` that come after another.

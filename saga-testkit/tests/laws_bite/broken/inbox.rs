@@ -73,6 +73,38 @@ impl Inbox for Broken {
         let blind = self.has(Defect::SwallowsConflictsOfBlindHandlers);
         if blind && matches!(result, Err(StoreError::Conflict)) { Ok(()) } else { result }
     }
+
+    async fn begin_attempts(&self, commands: &[MessageId]) -> Result<Vec<MessageId>, StoreError> {
+        match self.defect {
+            Some(Defect::CountsNoAttempts) => Ok(commands.to_vec()),
+            Some(Defect::CountsAttemptsOnce) => {
+                self.inner.end_attempts(commands).await?;
+                self.inner.begin_attempts(commands).await
+            }
+            Some(Defect::ClaimsToCountWhatIsRecorded) => {
+                self.inner.begin_attempts(commands).await?;
+                Ok(commands.to_vec())
+            }
+            _ => self.inner.begin_attempts(commands).await,
+        }
+    }
+
+    async fn unfinished(
+        &self,
+        commands: &[MessageId],
+    ) -> Result<Vec<(MessageId, u32)>, StoreError> {
+        if self.has(Defect::DoubtsWhatIsRecorded) {
+            return Ok(commands.iter().map(|&command| (command, 1)).collect());
+        }
+        self.inner.unfinished(commands).await
+    }
+
+    async fn end_attempts(&self, commands: &[MessageId]) -> Result<(), StoreError> {
+        if self.has(Defect::EndsNoAttempts) {
+            return Ok(());
+        }
+        self.inner.end_attempts(commands).await
+    }
 }
 
 impl Broken {

@@ -1,4 +1,5 @@
--- Letters come back: they know who set them aside, and when they are to be handled again.
+-- Letters come back: they know who set them aside, and when they are to be handled again. And attempts
+-- are counted that may kill whoever makes them.
 
 alter table {schema}.dead_letter
     -- Who set it aside. `unknown` if it was an engine before this migration: the letter can be looked
@@ -73,3 +74,10 @@ as $$
         produced_ats, keys, bodies, reasons, details,
         array_fill(false, array[cardinality(ids)]), header_firsts, header_lasts, names, contents)
 $$;
+
+-- How often it was begun to carry out a command, until it was carried out: whoever began it died. Most
+-- often empty, for attempts are only counted for a while after a participant got its partitions.
+create table {schema}.inbox_attempt (
+    command_id uuid primary key,
+    attempts int not null
+);

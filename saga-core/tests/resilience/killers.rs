@@ -1,0 +1,107 @@
+//! A command that kills whoever carries it out comes to rest, and the others go on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use saga_core::message::{Kind, Outcome};
+use saga_core::transport::{Received, Record, Subscription};
+use saga_core::{
+    Context, Envelope, Handle, HandlerResult, MemoryTransport, Participant, ParticipantName, Reply,
+    RunningParticipant, Subscriber as _, Transport as _,
+};
+use tokio::sync::Notify;
+
+use crate::support::{Conn, Db, Done, Reserve, STOCK};
+use crate::{database, reserve, send, until_done};
+
+/// How often each order was begun; a fatal one never ends, as if the process had died in it.
+#[derive(Clone, Default)]
+struct Mortal {
+    begun: Arc<Mutex<HashMap<String, u32>>>,
+    died: Arc<Notify>,
+}
+
+impl Handle<Reserve, Conn> for Mortal {
+    async fn handle(&self, command: Reserve, cx: &mut Context<'_, Conn>) -> HandlerResult<Done> {
+        *self.begun.lock().expect("no panic").entry(command.order.clone()).or_default() += 1;
+        if command.trouble == "fatal" {
+            self.died.notify_one();
+            std::future::pending::<()>().await;
+        }
+        cx.connection().push(format!("reserve {}", command.order));
+        Ok(Reply::succeeded(Done {}))
+    }
+}
+
+impl Mortal {
+    fn start(&self, db: &Db, transport: &MemoryTransport) -> RunningParticipant {
+        let participant = Participant::builder(STOCK).handle::<Reserve>(self.clone());
+        participant.build().expect("sound").start(db.clone(), transport.clone())
+    }
+
+    fn begun(&self, order: &str) -> u32 {
+        self.begun.lock().expect("no panic").get(order).copied().unwrap_or_default()
+    }
+}
+
+/// F04, I12: after three deaths it is answered as failed, which parks its saga, and everything else is carried out once.
+#[tokio::test(start_paused = true)]
+async fn f04_a_command_that_kills_whoever_carries_it_out_comes_to_rest() {
+    const OTHERS: usize = 1_200;
+    let (transport, db, mortal) = (MemoryTransport::new(), database(), Mortal::default());
+    let fatal = reserve("fatal", "fatal");
+    let mut records: Vec<_> = (0..OTHERS).map(|n| reserve(&format!("o-{n}"), "")).collect();
+    // Not in the first batch, and others before and behind it.
+    records.insert(700, fatal.clone());
+    send(&transport, records).await;
+
+    let mut deaths = 0;
+    loop {
+        let participant = mortal.start(&db, &transport);
+        tokio::select! {
+            () = until_done(&db, "reserve o-1199") => break participant.shutdown().await.expect("an orderly end"),
+            () = mortal.died.notified() => {
+                deaths += 1;
+                // What is cut off in its handler has written nothing, as a process that is killed.
+                drop(participant);
+                tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+            }
+        }
+    }
+    assert_eq!((deaths, mortal.begun("fatal")), (4, 4), "once unaware, and three times counted");
+    let effects = db.read(|effects| effects.len());
+    assert_eq!(effects, OTHERS, "each of the others once");
+    let replies = replies(&transport, &fatal).await;
+    let [Outcome::FailedPermanently(problem)] = &replies[..] else { panic!("{replies:?}") };
+    assert_eq!(problem, "3 processes died while they carried it out");
+}
+
+/// How a command was answered.
+async fn replies(transport: &MemoryTransport, to: &Record) -> Vec<Outcome> {
+    let command = envelope(&to.value).id;
+    let group = ParticipantName::new("eavesdropper");
+    let subscription = Subscription { group, topics: vec![STOCK.events()] };
+    let mut subscriber = transport.subscriber(subscription).await.expect("joined");
+    loop {
+        let Received::Deliveries(events) = subscriber.receive(10_000).await.expect("received")
+        else {
+            continue;
+        };
+        let events = events.iter().map(|it| envelope(&it.value));
+        let ours = events.filter(|it| it.causation == Some(command));
+        let outcomes: Vec<_> = ours
+            .filter_map(|it| match it.kind {
+                Kind::Reply(reply) => Some(reply.outcome),
+                _ => None,
+            })
+            .collect();
+        if !outcomes.is_empty() {
+            return outcomes;
+        }
+    }
+}
+
+fn envelope(value: &Bytes) -> Envelope {
+    Envelope::decode(value.clone()).expect("an envelope")
+}
