@@ -4,6 +4,7 @@
 mod broker;
 #[path = "../../../saga-postgres/tests/support/mod.rs"]
 mod database;
+#[path = "../private/mod.rs"]
 mod private;
 mod raw;
 
