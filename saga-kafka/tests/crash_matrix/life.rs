@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::broker;
-use super::mine::{Mine, Mined};
+use super::mine::Mine;
+use super::mined::Mined;
 use super::points::{Call, Case, Moment, Scenario, Service, Since, cases};
 use super::private::Private;
 use super::shop::{Order, OrderPlaced, SHOP, STOCK, saga, stock};

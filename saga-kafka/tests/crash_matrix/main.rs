@@ -9,6 +9,8 @@ mod database;
 mod judge;
 mod life;
 mod mine;
+mod mined;
+mod paths;
 mod points;
 #[path = "../private/mod.rs"]
 mod private;
@@ -30,7 +32,8 @@ use saga_core::{SystemClock, message::Kind as EnvelopeKind};
 use sqlx::ConnectOptions as _;
 
 use life::{Told, stores, trouble};
-use points::{Case, Fault, Scenario, cases, points};
+use paths::points;
+use points::{Case, Fault, Scenario, cases};
 use shop::{OrderPlaced, SHOP};
 
 /// Runs at a time: most of one is waiting until the broker misses the dead.
