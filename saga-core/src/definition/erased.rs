@@ -102,6 +102,13 @@ impl Definition {
     }
 
     /// Returns the participants and commands that sagas of this definition send, compensations included.
+    /// Returns true for a step that was done before the saga started, so that only
+    /// its [compensation](crate::SagaBuilder::compensation) is part of it.
+    #[must_use]
+    pub fn is_compensation_only(&self, step: &StepName) -> bool {
+        self.steps.iter().any(|it| it.name == *step && it.kind == StepKind::Prior)
+    }
+
     pub(crate) fn commands(&self) -> impl Iterator<Item = (&ParticipantName, &MessageType)> {
         self.steps
             .iter()

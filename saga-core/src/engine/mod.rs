@@ -143,11 +143,21 @@ impl Engine {
         key: IdempotencyKey,
         data: D,
     ) -> Result<StartedSaga, Error> {
+        self.start_as(SagaId::now(), key, data).await
+    }
+
+    /// As [`start`](Self::start), with an id of the caller's choice: simulations repeat themselves exactly.
+    #[doc(hidden)]
+    pub async fn start_as<D: SagaData>(
+        &self,
+        saga: SagaId,
+        key: IdempotencyKey,
+        data: D,
+    ) -> Result<StartedSaga, Error> {
         let definition = self.shared.registry.latest_over(&D::SAGA, TypeId::of::<D>());
         let Some(definition) = definition.map(Arc::clone) else {
             return Err(Error::UnknownDefinition { name: D::SAGA });
         };
-        let saga = SagaId::now();
         let correlation = CorrelationId::from(saga);
         let origin = Origin { correlation, causation: None, traceparent: None };
         let (responder, answer) = oneshot::channel();

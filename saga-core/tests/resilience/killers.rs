@@ -70,7 +70,7 @@ async fn f04_a_command_that_kills_whoever_carries_it_out_comes_to_rest() {
         }
     }
     assert_eq!((deaths, mortal.begun("fatal")), (4, 4), "once unaware, and three times counted");
-    let effects = db.read(|effects| effects.len());
+    let effects = db.read(Vec::len);
     assert_eq!(effects, OTHERS, "each of the others once");
     let replies = replies(&transport, &fatal).await;
     let [Outcome::FailedPermanently(problem)] = &replies[..] else { panic!("{replies:?}") };

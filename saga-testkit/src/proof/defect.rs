@@ -12,6 +12,8 @@ pub enum Defect {
     OutboxOutside,
     /// Rows of the outbox are deleted before the broker has them.
     SentBeforeAcknowledged,
+    /// The outbox is only read after the last row that was read before.
+    ReadsAfterTheLast,
     /// A compensation does not bar its action.
     NoBarrier,
     /// The store takes a commit that was decided on an older version.

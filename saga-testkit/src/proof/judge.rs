@@ -59,10 +59,13 @@ fn one_end(status: Status, history: &[HistoryEntry]) -> Result<(), String> {
     }
 }
 
-/// No step has succeeded twice, or succeeded and been rejected.
+/// No step has succeeded twice, or succeeded and been rejected, unless a person had it tried again.
 fn one_outcome_per_step(history: &[HistoryEntry]) -> Result<(), String> {
     let mut outcomes = HashMap::<&StepName, u32>::new();
     for entry in history {
+        if let (HistoryKind::Operator, Some(step)) = (entry.kind, &entry.step) {
+            outcomes.remove(step);
+        }
         if let (HistoryKind::Succeeded | HistoryKind::Rejected, Some(step)) =
             (entry.kind, &entry.step)
         {

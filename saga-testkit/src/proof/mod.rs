@@ -218,6 +218,16 @@ pub fn see<P: Subject + Sync>(
     seeds.map(plan).filter_map(|plan| play(subject, &plan).err()).map(|flaw| flaw.what)
 }
 
+/// Returns all that happens in the run of a seed, or in one that shows a flaw.
+#[doc(hidden)]
+pub fn story(subject: &impl Subject, seed: u64) -> Vec<String> {
+    let smooth = play(subject, &Plan::default()).unwrap_or_else(|flaw| panic!("{}", flaw.what));
+    match play(subject, &seeds::plan(seed, &smooth.sent)) {
+        Ok(run) => run.story,
+        Err(flaw) => flaw.story,
+    }
+}
+
 struct Proof<'a, P> {
     subject: &'a P,
     report: Report,

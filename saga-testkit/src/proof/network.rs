@@ -12,7 +12,7 @@ use saga_core::{
     MessageId, ParticipantName, Payload, Publisher, Subscriber, Topic, Transport, TransportError,
 };
 
-use super::scene::{Scene, side};
+use super::scene::Scene;
 use super::trouble::TroubleKind;
 
 /// Longer than the deadline of a step, unless its author has set one that is longer.
@@ -149,7 +149,8 @@ impl NetworkPublisher {
             Kind::Fact => Fate::Arrives,
             Kind::Command(headers) => {
                 let trouble = self.scene.sending(envelope, headers);
-                let (side, step, attempt) = (side(headers), &headers.step, headers.attempt);
+                let (side, step, attempt) =
+                    (self.scene.side(headers), &headers.step, headers.attempt);
                 self.scene.tell(format_args!("{side} of `{step}` sent, attempt {attempt}"));
                 let is_first = headers.attempt == 1;
                 trouble.map_or(Fate::Arrives, |trouble| of_command(trouble, is_first))

@@ -25,15 +25,26 @@ pub(super) struct Planted<T> {
     defect: Option<Defect>,
     /// Rows that were not written with their transaction.
     late: Arc<Mutex<Vec<OutboxRow>>>,
+    /// Up to where each lane was read.
+    read: Cursors,
     /// What attempts with an id of their own are attempts of.
     attempts: Attempts,
 }
+
+/// The last row of each lane that was read; survives a crash, as it would in a table of its own.
+pub(super) type Cursors = Arc<Mutex<HashMap<Lane, OutboxId>>>;
 
 type Attempts = Arc<Mutex<HashMap<MessageId, MessageId>>>;
 
 impl<T> Planted<T> {
     pub(super) fn new(inner: T, defect: Option<Defect>) -> Self {
-        Self { inner, defect, late: Arc::default(), attempts: Arc::default() }
+        let (late, read, attempts) = (Arc::default(), Arc::default(), Arc::default());
+        Self { inner, defect, late, read, attempts }
+    }
+
+    /// Remembers from one life to the next up to where lanes were read.
+    pub(super) fn reading(self, read: &Cursors) -> Self {
+        Self { read: Arc::clone(read), ..self }
     }
 
     fn has(&self, defect: Defect) -> bool {
@@ -56,7 +67,13 @@ impl<S: Transactional> Transactional for Planted<S> {
 
 impl<S: Outbox> Outbox for Planted<S> {
     async fn unsent(&self, lanes: &[Lane], bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        self.inner.unsent(lanes, bytes).await
+        let mut rows = self.inner.unsent(lanes, bytes).await?;
+        if self.has(Defect::ReadsAfterTheLast) {
+            let mut read = lock(&self.read);
+            rows.retain(|row| read.get(&row.lane).is_none_or(|last| row.id > *last));
+            read.extend(rows.iter().map(|row| (row.lane.clone(), row.id)));
+        }
+        Ok(rows)
     }
 
     async fn sent(&self, rows: &[OutboxId]) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use saga_core::machine::{HistoryEntry, Operation as Act, OperatorAction};
 use saga_core::{Engine, Error, IdempotencyKey, SagaId, Status};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::clock::SimulatedClock;
 #[cfg(feature = "planted-defects")]
@@ -22,6 +23,8 @@ use crate::{Faults, Operation};
 const PATIENCE: Duration = Duration::from_hours(24);
 /// Simulated time after an end in which nothing may happen to the saga any more.
 const AFTERMATH: Duration = Duration::from_secs(50);
+/// Each run has the same saga, so that a plan is played in the same way each time.
+const SAGA: SagaId = SagaId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
 /// How often a person tries again what is parked.
 const OPERATIONS_MAX: usize = 5;
 
@@ -30,6 +33,8 @@ pub(super) struct Run {
     pub(super) status: Status,
     pub(super) sent: Vec<Sent>,
     pub(super) seen: Seen,
+    /// All that happened, in order.
+    pub(super) story: Vec<String>,
     /// How often each service called, in its first life.
     pub(super) calls: Vec<(Service, Operation, u64)>,
 }
@@ -50,7 +55,7 @@ pub(super) fn play<P: Subject>(subject: &P, plan: &Plan) -> Result<Run, Flaw> {
     #[cfg(feature = "planted-defects")]
     saga_core::planted::plant(plan.defect.and_then(Defect::of_the_machine));
     runtime.block_on(async {
-        let scene = Scene::new(SimulatedClock::new(), plan);
+        let scene = Scene::new(SimulatedClock::new(), subject.saga().definition(), plan);
         let played = tokio::time::timeout(PATIENCE, play_in(subject, plan, &scene)).await;
         played
             .unwrap_or_else(|_| Err("it does not end within a day".to_owned()))
@@ -79,7 +84,7 @@ async fn play_in<P: Subject>(subject: &P, plan: &Plan, scene: &Scene) -> Result<
         (Service::Participants, &participants.first),
     ];
     let calls = calls.into_iter().flat_map(|(service, faults)| calls_of(service, faults)).collect();
-    Ok(Run { status, sent: scene.sent(), seen: scene.seen(), calls })
+    Ok(Run { status, sent: scene.sent(), seen: scene.seen(), story: scene.story(), calls })
 }
 
 fn calls_of(
@@ -105,7 +110,7 @@ impl Client<'_> {
     ) -> Result<(Status, Vec<HistoryEntry>), String> {
         let saga = self.ask(async |engine| {
             let key = IdempotencyKey::new("proof").expect("a short key");
-            Ok(engine.start(key, world.subject.data()).await?.saga())
+            Ok(engine.start_as(SAGA, key, world.subject.data()).await?.saga())
         });
         let saga = saga.await?;
         if let Some(sent) = plan.cancel_after {

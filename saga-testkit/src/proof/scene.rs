@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use saga_core::definition::Definition;
 use saga_core::message::{CommandHeaders, Envelope, Kind, Outcome};
 use saga_core::{MessageId, StepName};
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ const NOTHING_TO_UNDO: &str = "NothingToUndo";
 #[derive(Debug, Clone)]
 pub(super) struct Scene {
     clock: SimulatedClock,
+    definition: Arc<Definition>,
     shared: Arc<Mutex<Shared>>,
     /// The saga has come to rest.
     is_over: Arc<watch::Sender<bool>>,
@@ -98,11 +100,12 @@ impl Seen {
 }
 
 impl Scene {
-    pub(super) fn new(clock: SimulatedClock, plan: &Plan) -> Self {
+    pub(super) fn new(clock: SimulatedClock, definition: &Arc<Definition>, plan: &Plan) -> Self {
         let (troubles, noise) = (plan.troubles.clone(), plan.noise.map(Dice::new));
         let shared = Shared { troubles, noise, ..Shared::default() };
         Self {
             clock,
+            definition: Arc::clone(definition),
             shared: Arc::new(Mutex::new(shared)),
             is_over: Arc::new(watch::Sender::new(false)),
             sent: Arc::new(watch::Sender::new(0)),
@@ -160,7 +163,7 @@ impl Scene {
         command: &Envelope,
         headers: &CommandHeaders,
     ) -> Option<TroubleKind> {
-        let side = side(headers);
+        let side = self.side(headers);
         let sent = Sent { step: headers.step.clone(), side };
         let mut shared = self.shared();
         if shared.commands.insert(command.id, sent).is_some() {
@@ -202,6 +205,12 @@ impl Scene {
         shared.carried.push(Carried { step, side, has_succeeded, is_empty, after_sent });
     }
 
+    /// Returns whether a command is an action or a compensation.
+    pub(super) fn side(&self, headers: &CommandHeaders) -> Side {
+        let is_only = self.definition.is_compensation_only(&headers.step);
+        if headers.compensates.is_some() || is_only { Side::Compensation } else { Side::Action }
+    }
+
     fn side_of(&self, command: MessageId) -> Side {
         self.shared().commands.get(&command).map_or(Side::Action, |sent| sent.side)
     }
@@ -241,8 +250,4 @@ impl Scene {
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-pub(super) fn side(headers: &CommandHeaders) -> Side {
-    if headers.compensates.is_some() { Side::Compensation } else { Side::Action }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::network::Network;
 use super::plan::{Deed, Plan, Service};
-use super::planted::Planted;
+use super::planted::{Cursors, Planted};
 use super::scene::Scene;
 use super::subject::Subject;
 use super::witness::Witness;
@@ -26,6 +26,7 @@ pub(super) struct World<'a, P: Subject> {
     pub(super) sagas: MemoryStore,
     pub(super) store: P::Store,
     network: Network,
+    read: Cursors,
 }
 
 impl<'a, P: Subject> World<'a, P> {
@@ -33,7 +34,7 @@ impl<'a, P: Subject> World<'a, P> {
         let sagas = MemoryStore::new().clock(scene.clock().clone());
         let store = subject.store(scene.clock());
         let network = Network::new(&scene);
-        Self { subject, scene, sagas, store, network }
+        Self { subject, scene, sagas, store, network, read: Cursors::default() }
     }
 
     /// Keeps an orchestrator alive, and hands out each of its lives.
@@ -44,7 +45,7 @@ impl<'a, P: Subject> World<'a, P> {
     ) {
         for faults in lives.each() {
             let defect = lives.plan.defect;
-            let store = Planted::new(self.sagas.clone(), defect);
+            let store = Planted::new(self.sagas.clone(), defect).reading(&self.read);
             let store = Witness::new(store, &self.scene);
             let network = Planted::new(self.network.clone(), defect);
             let builder = Engine::builder(ORCHESTRATOR, Faulty::new(store, &faults))
@@ -64,7 +65,7 @@ impl<'a, P: Subject> World<'a, P> {
     /// Keeps the participants alive.
     pub(super) async fn participate(&self, lives: &Lives<'_>) {
         for faults in lives.each() {
-            let store = Planted::new(self.store.clone(), lives.plan.defect);
+            let store = Planted::new(self.store.clone(), lives.plan.defect).reading(&self.read);
             let store = Witness::new(store, &self.scene);
             let network = Planted::new(self.network.clone(), lives.plan.defect);
             let start = |participant: Participant<_>| {

@@ -6,7 +6,7 @@
 mod defects;
 mod shop;
 
-use saga_testkit::{prove, simulate};
+use saga_testkit::{prove, simulate, story};
 use shop::Shop;
 
 /// F01, F03, F60, F61, F62, F63, F65, I1, I2, I4, I8, I9.
@@ -23,4 +23,14 @@ fn an_order_is_all_or_nothing_by_chance() {
     let report = simulate(&Shop, 0..10_000);
     println!("{report}");
     assert_eq!(report.unseen(), [""; 0], "what was never seen is not proved");
+}
+
+/// A seed decides everything: what is seen once can be looked at again.
+#[test]
+fn a_seed_plays_the_same_story_twice() {
+    for seed in 0..500 {
+        let (first, second) = (story(&Shop, seed), story(&Shop, seed));
+        assert!(first.len() > 1, "a story of seed {seed}: {first:?}");
+        assert_eq!(first, second, "seed {seed}");
+    }
 }
