@@ -21,8 +21,8 @@ use super::shop::{Order, OrderPlaced, SHOP, STOCK, saga, stock};
 const LIFE: &str = "CRASH_MATRIX_LIFE";
 /// A topic gets so many, unless it is told otherwise.
 const PARTITIONS: u32 = 8;
-/// Longer than a letter's lease and the broker's session, twice.
-const LIFE_MAX: Duration = Duration::from_secs(90);
+/// Longer than a letter's lease and the broker's session, twice, on a busy machine.
+const LIFE_MAX: Duration = Duration::from_mins(4);
 
 /// What a process of the matrix is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]

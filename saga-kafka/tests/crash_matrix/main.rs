@@ -77,6 +77,7 @@ fn every_point_survives_death_errors_and_doubt() {
     let flaws = totals.flaws.into_inner().expect("no thread panicked");
     assert!(flaws.is_empty(), "{} of {runs} runs:\n{}", flaws.len(), flaws.join("\n"));
     assert!(runs >= 300 || only.is_some(), "too few runs: {runs}");
+    assert!(kills >= 295 || only.is_some(), "too few kills: {kills}");
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
@@ -151,12 +152,13 @@ async fn play(
         return Err("the point was never reached".to_owned());
     }
     let expected = match case.fault {
-        Fault::Kill => 1,
-        Fault::KillTwice => 2,
-        Fault::Error | Fault::ReportedAsFailed => 0,
+        Fault::Kill => 1..=1,
+        // What was acknowledged just before the first death does not come again.
+        Fault::KillTwice => 1..=2,
+        Fault::Error | Fault::ReportedAsFailed => 0..=0,
     };
-    if deaths != expected {
-        return Err(format!("it died {deaths} times, not {expected}"));
+    if !expected.contains(&deaths) {
+        return Err(format!("it died {deaths} times, not {expected:?}"));
     }
     let table = format!("{}.effect", effects.schema);
     judge::judge(scenario, &told.order, stores, &effects.pool, &table).await
