@@ -216,7 +216,8 @@ async fn a_network_that_swallows_everything_does_not_use_up_the_pool() {
     let store = store.timeout(Duration::from_millis(200));
     for _ in 0..3 {
         open_some(&store).await;
-        proxy.swallow();
+        proxy.blackhole();
+        proxy.pass();
         let saga = SagaId::now();
         let began = Instant::now();
         let calls = at_once(MORE_THAN_THE_POOL, || {

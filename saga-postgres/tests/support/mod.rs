@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
-mod proxy;
-
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,12 +12,10 @@ use saga_core::store::{
 };
 use saga_core::{MessageId, OutboxId, ParticipantName, SagaId, SagaName, Timestamp, Topic};
 use saga_postgres::{PostgresStore, SchemaName};
-use saga_testkit::Fixture;
+use saga_testkit::{Fixture, Proxy};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool};
 use tokio::sync::OnceCell;
-
-pub(crate) use proxy::Proxy;
 
 /// A store in a schema of its own, with a table that handlers write effects into.
 pub(crate) struct Fresh {
@@ -108,10 +104,20 @@ impl Fresh {
 /// Starts a proxy before the server, and returns the URL of this run's database through it.
 pub(crate) async fn proxy() -> (Proxy, String) {
     let database = database().await;
-    let proxy = Proxy::start(format!("{}:{}", database.get_host(), database.get_port())).await;
-    let through = database.host(&proxy.address.ip().to_string()).port(proxy.address.port());
-    let url = through.ssl_mode(PgSslMode::Disable).to_url_lossy();
-    (proxy, url.to_string())
+    let proxy = Proxy::start(server(&database)).await;
+    let url = through(&proxy, database);
+    (proxy, url)
+}
+
+pub(crate) fn server(database: &PgConnectOptions) -> String {
+    format!("{}:{}", database.get_host(), database.get_port())
+}
+
+/// Returns the URL of a database through a proxy.
+pub(crate) fn through(proxy: &Proxy, database: PgConnectOptions) -> String {
+    let address = proxy.address();
+    let through = database.host(&address.ip().to_string()).port(address.port());
+    through.ssl_mode(PgSslMode::Disable).to_url_lossy().to_string()
 }
 
 impl Fixture for Fresh {
