@@ -18,13 +18,20 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const SUSPECT_FOR: Duration = Duration::from_mins(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How large a pool is, and how long one waits for it, if nobody says otherwise.
+pub(crate) fn defaults() -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT)
+}
+
 /// Opens a pool and its first connection.
-pub(crate) async fn connect(url: &str, suspicion: &Suspicion) -> Result<PgPool, StoreError> {
+pub(crate) async fn connect(
+    url: &str,
+    pool: PgPoolOptions,
+    suspicion: &Suspicion,
+) -> Result<PgPool, StoreError> {
     let options = options(url)?;
     let (on_acquire, on_release) = (suspicion.clone(), suspicion.clone());
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS_MAX)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
+    let pool = pool
         // A ping before each call would double the round trips. A call on a connection that the
         // server has closed fails at once, and is repeated by whoever made it.
         .test_before_acquire(false)

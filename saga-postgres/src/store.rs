@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use saga_core::store::{StoreError, Transactional};
-use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::postgres::{PgArguments, PgPoolOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 use tokio::time::timeout;
 
 use crate::pool::{self, Suspicion};
@@ -64,16 +64,41 @@ impl PostgresStore {
     /// [`StoreError::Configuration`] if the URL is wrong or the server refuses the login,
     /// [`StoreError::Unavailable`] if the server cannot be reached within 10 seconds. Neither quotes the URL.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::connect_with(url, pool::defaults()).await
+    }
+
+    /// As [`connect`](Self::connect), with a pool of another size or other limits.
+    ///
+    /// What the options say of a test before acquiring, and their hooks `before_acquire` and
+    /// `after_release`, are replaced: with them connections that do not answer are found.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), with the options' own limit of waiting.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use saga_postgres::PostgresStore;
+    /// use sqlx::postgres::PgPoolOptions;
+    ///
+    /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = PgPoolOptions::new().max_connections(40);
+    /// let store = PostgresStore::connect_with("postgres://localhost/orders", pool).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connect_with(url: &str, pool: PgPoolOptions) -> Result<Self, StoreError> {
         let suspicion = Suspicion::default();
-        let pool = pool::connect(url, &suspicion).await?;
+        let pool = pool::connect(url, pool, &suspicion).await?;
         Ok(Self { suspicion, ..Self::new(pool) })
     }
 
     /// Uses a pool of the application.
     ///
     /// Switch `test_before_acquire` off in its options: each call would be two round trips with it. Only
-    /// [`connect`](Self::connect) makes a pool that replaces connections which do not answer; in this one
-    /// they stay until the operating system gives them up.
+    /// [`connect`](Self::connect) and [`connect_with`](Self::connect_with) make a pool that replaces
+    /// connections which do not answer; in this one they stay until the operating system gives them up.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         let schema = SchemaName::default();
@@ -93,7 +118,7 @@ impl PostgresStore {
         Self { sql: Arc::new(Sql::new(&schema)), schema, checked: Arc::default(), ..self }
     }
 
-    /// Sets how long the store waits for an answer before it gives up with
+    /// Sets how long the store waits for a connection, and for an answer on it, before it gives up with
     /// [`StoreError::Unavailable`]. Default: 30 seconds.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
@@ -127,7 +152,7 @@ impl PostgresStore {
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, StoreError> {
         self.ensure_checked().await?;
-        let acquired = self.pool.acquire().await;
+        let acquired = self.answered(operation, self.pool.acquire()).await?;
         let mut connection = acquired.map_err(|problem| error::statement(operation, problem))?;
         let rows = self.call_in(operation, &mut connection, query).await;
         if let Err(StoreError::Unavailable { .. }) = rows {
@@ -187,6 +212,12 @@ impl Transactional for PostgresStore {
         self.ensure_checked().await?;
         let answer = self.answered(BEGIN, self.pool.begin()).await?;
         answer.map_err(|problem| self.suspect(error::statement(BEGIN, problem)))
+    }
+
+    async fn ping(&self, transaction: &mut Self::Transaction) -> Result<(), StoreError> {
+        const PING: &str = "ping";
+        let answer = self.answered(PING, transaction.ping()).await?;
+        answer.map_err(|problem| self.suspect(error::statement(PING, problem)))
     }
 
     fn connection(transaction: &mut Self::Transaction) -> &mut Self::Connection {

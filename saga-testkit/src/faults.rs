@@ -45,6 +45,10 @@ impl<S: Transactional> Transactional for Faulty<S> {
         self.faults.around(Operation::Begin, self.inner.begin()).await
     }
 
+    async fn ping(&self, transaction: &mut S::Transaction) -> Result<(), StoreError> {
+        self.inner.ping(transaction).await
+    }
+
     fn connection(transaction: &mut S::Transaction) -> &mut S::Connection {
         S::connection(transaction)
     }

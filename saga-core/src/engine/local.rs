@@ -188,12 +188,12 @@ impl<'a> Effects<'a> {
                 self.facts.extend(told);
                 Ok(answers)
             }
-            Err(LocalFailure(outcome)) => {
+            Err(LocalFailure { outcome, lost }) => {
                 let failed = match commands {
                     [only] if is_first => only.attempt(),
                     _ => None,
                 };
-                Err(Setback::Local { failed, outcome })
+                Err(Setback::Local { failed, outcome, lost })
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::machine::Event;
 use crate::message::Outcome;
 use crate::outage::Outage;
 use crate::outlet::Committed;
+use crate::participant::LOST_MAX;
 use crate::store::erased::OpenTransaction;
 use crate::store::{StoreError, Tick};
 use crate::transport::Position;
@@ -27,6 +28,8 @@ pub(super) enum Setback {
     Local {
         failed: Option<Attempt>,
         outcome: Outcome,
+        /// Why the connection does not answer that it was given, if it does not.
+        lost: Option<StoreError>,
     },
     /// What these commands came to cannot be taken by their sagas; the effects must not stay.
     Untaken(Vec<(Attempt, String)>),
@@ -71,11 +74,18 @@ impl Worker {
     /// Tries a round until it is committed.
     async fn carry_through(&mut self, mut round: Round) -> Result<(), Error> {
         let mut outage = Outage::new(&self.stop);
+        let mut lost = 0;
         while !round.is_empty() {
             let Err(setback) = self.attempt(&mut round).await else { return Ok(()) };
             round.take_back_starts();
             match setback {
-                Setback::Local { failed: Some(attempt), outcome } => round.fail(attempt, outcome),
+                Setback::Local { lost: Some(error), .. } if lost < LOST_MAX => {
+                    lost += 1;
+                    self.outlast(&mut outage, error, &mut round).await?;
+                }
+                Setback::Local { failed: Some(attempt), outcome, .. } => {
+                    round.fail(attempt, outcome);
+                }
                 Setback::Local { failed: None, .. } => self.narrow(&mut round),
                 Setback::Untaken(untaken) => round.fail_untaken(untaken),
                 Setback::LocalLater => {
@@ -101,12 +111,7 @@ impl Worker {
                 Setback::Store(StoreError::Corrupt { saga, source }) => {
                     self.leave_out(saga, &mut round, &*source);
                 }
-                Setback::Store(error) => {
-                    outage.outlast(error).await?;
-                    self.catch_up(&mut round).await?;
-                    self.reachable_since = self.now();
-                    round.reachable_since(self.reachable_since);
-                }
+                Setback::Store(error) => self.outlast(&mut outage, error, &mut round).await?,
             }
         }
         Ok(())
@@ -130,10 +135,20 @@ impl Worker {
         Ok(())
     }
 
-    /// Finds out what was written: the commit that seemed to fail may have been made, and its messages are in the outbox then.
-    async fn catch_up(&mut self, round: &mut Round) -> Result<(), Error> {
+    /// Waits, and finds out what was written: the commit that seemed to fail may have been made, and its
+    /// messages are in the outbox then.
+    async fn outlast(
+        &mut self,
+        outage: &mut Outage,
+        error: StoreError,
+        round: &mut Round,
+    ) -> Result<(), Error> {
+        outage.outlast(error).await?;
         self.read_back().await?;
-        self.settle_started(&mut round.starting).await
+        self.settle_started(&mut round.starting).await?;
+        self.reachable_since = self.now();
+        round.reachable_since(self.reachable_since);
+        Ok(())
     }
 
     /// Tries to commit a round. Nothing is taken out of it unless that succeeds.

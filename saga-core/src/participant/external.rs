@@ -1,9 +1,7 @@
 //! Commands whose effect is a call to another system: made first, recorded afterwards.
 
-use std::time::Duration;
-
 use super::barrier::{Barrier, Ruling, ids, rounds};
-use super::route::{Answer, Failure, Route};
+use super::route::{Answer, Route};
 use super::service::{Incoming, QUICK_BACKOFF, QUICK_TRIES, Service};
 use super::writing::Written;
 use super::{Inbox, Participant};
@@ -11,9 +9,6 @@ use crate::Error;
 use crate::message::Envelope;
 use crate::outage::Outage;
 use crate::store::StoreError;
-
-/// How long a call to another system may take.
-const CALL_MAX: Duration = Duration::from_secs(30);
 
 impl<S: Inbox> Service<S> {
     /// Calls other systems, each saga's commands one after the other, those of different sagas at once.
@@ -81,11 +76,7 @@ async fn call<Conn>(participant: &Participant<Conn>, command: &Envelope) -> Answ
     let mut tries = 0;
     loop {
         tries += 1;
-        let called = tokio::time::timeout(CALL_MAX, handler.call(command)).await;
-        let called = called.unwrap_or_else(|_| {
-            Err(Failure { message: "no answer within 30 s".to_owned(), is_terminal: false })
-        });
-        match called {
+        match handler.call(command, participant.handler_timeout).await {
             Ok(answer) => return answer,
             Err(failure) if failure.is_terminal || tries >= QUICK_TRIES => {
                 return Answer::failed(failure.into_outcome());

@@ -85,7 +85,7 @@ pub trait HandleAll<C: Command, Conn>: Send + Sync + 'static {
 /// The call may be made more than once: after a crash between the call and its record, or after a
 /// time-out. The key is the same each time; hand it to the other system so that it can tell.
 pub trait HandleExternal<C: Command>: Send + Sync + 'static {
-    /// Makes the call. One that takes longer than 30 s is given up and tried again.
+    /// Makes the call. One that takes longer than [`handler_timeout`](crate::ParticipantBuilder::handler_timeout) is given up and tried again.
     ///
     /// # Errors
     ///

@@ -24,6 +24,7 @@ mod careful;
 mod external;
 mod handler;
 mod inbox;
+mod pace;
 mod route;
 mod running;
 mod service;
@@ -33,8 +34,10 @@ mod writing;
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::message::{Envelope, Outcome};
+use crate::store::StoreError;
 use crate::transport::Record;
 use crate::{Command, DefinitionError, MessageType, ParticipantName};
 
@@ -46,6 +49,10 @@ pub use running::RunningParticipant;
 
 pub(crate) use route::Answer;
 use route::{All, Answers, Each, External, Route};
+pub(crate) use transactional::LOST_MAX;
+
+/// How long one call of a handler may take, unless [`ParticipantBuilder::handler_timeout`] says otherwise.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A service that carries out commands: the handlers, by type of command.
 ///
@@ -76,12 +83,13 @@ use route::{All, Answers, Each, External, Route};
 pub struct Participant<Conn> {
     name: ParticipantName,
     routes: HashMap<MessageType, Route<Conn>>,
+    handler_timeout: Duration,
 }
 
 impl<Conn: Send + 'static> Participant<Conn> {
     /// Begins a participant. Its name is also its consumer group and the prefix of its topics.
     pub fn builder(name: ParticipantName) -> ParticipantBuilder<Conn> {
-        let participant = Self { name, routes: HashMap::new() };
+        let participant = Self { name, routes: HashMap::new(), handler_timeout: HANDLER_TIMEOUT };
         ParticipantBuilder { participant, error: None }
     }
 
@@ -114,7 +122,7 @@ impl<Conn: Send + 'static> Participant<Conn> {
                 indices.iter().for_each(|&index| answers[index] = Some(no_handler.clone()));
                 continue;
             };
-            let (answered, told) = handler.handle(&group, connection).await?;
+            let (answered, told) = handler.handle(&group, connection, self.handler_timeout).await?;
             indices.iter().zip(answered).for_each(|(&index, it)| answers[index] = Some(it));
             facts.extend(told);
         }
@@ -129,7 +137,7 @@ impl<Conn: Send + 'static> Participant<Conn> {
         connection: &mut Conn,
     ) -> LocalAnswers {
         let carried_out = self.carry_out(commands, connection).await;
-        carried_out.map_err(|failure| LocalFailure(failure.into_outcome()))
+        carried_out.map_err(|failure| LocalFailure { outcome: failure.into_outcome(), lost: None })
     }
 }
 
@@ -138,7 +146,11 @@ pub(crate) type LocalAnswers = Result<(Vec<Answer>, Vec<Record>), LocalFailure>;
 
 /// Why local commands were not carried out; which one failed is not known if there are many.
 #[derive(Debug)]
-pub(crate) struct LocalFailure(pub(crate) Outcome);
+pub(crate) struct LocalFailure {
+    pub(crate) outcome: Outcome,
+    /// Why the connection does not answer, if it does not.
+    pub(crate) lost: Option<StoreError>,
+}
 
 fn by_type<'a>(commands: &[&'a Envelope]) -> Vec<(&'a MessageType, Vec<usize>)> {
     let mut groups: Vec<(&MessageType, Vec<usize>)> = Vec::new();
@@ -174,6 +186,16 @@ impl<Conn: Send + 'static> ParticipantBuilder<Conn> {
         self.route::<C>(Route::External(Box::new(External(handler, PhantomData::<fn(C)>))))
     }
 
+    /// Sets how long one call of a handler may take. Default: 30 s.
+    ///
+    /// One that takes longer is dropped at its next `await` and has failed: what it wrote is rolled back, and its
+    /// command is tried again as after an error. Other commands wait meanwhile, so a call to another
+    /// system should have a shorter limit of its own.
+    pub const fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.participant.handler_timeout = timeout;
+        self
+    }
+
     fn route<C: Command>(mut self, route: Route<Conn>) -> Self {
         let participant = self.participant.name.clone();
         if C::PARTICIPANT != participant {
@@ -205,6 +227,7 @@ impl<Conn> fmt::Debug for Participant<Conn> {
         f.debug_struct("Participant")
             .field("name", &self.name)
             .field("commands", &self.routes.keys().collect::<Vec<_>>())
+            .field("handler_timeout", &self.handler_timeout)
             .finish()
     }
 }

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, poll};
@@ -43,16 +44,21 @@ pub(super) struct Failure {
 }
 
 pub(super) trait DynHandle<Conn>: Send + Sync {
-    /// Carries out commands of one type, none twice of one saga.
+    /// Carries out commands of one type, none twice of one saga, each call of the handler within a limit.
     fn handle<'a>(
         &'a self,
         commands: &'a [&'a Envelope],
         connection: &'a mut Conn,
+        limit: Duration,
     ) -> BoxFuture<'a, Answers>;
 }
 
 pub(super) trait DynCall: Send + Sync {
-    fn call<'a>(&'a self, command: &'a Envelope) -> BoxFuture<'a, Result<Answer, Failure>>;
+    fn call<'a>(
+        &'a self,
+        command: &'a Envelope,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<Answer, Failure>>;
 }
 
 /// Handles commands one by one.
@@ -69,6 +75,7 @@ impl<C: Command, Conn: Send, H: Handle<C, Conn>> DynHandle<Conn> for Each<C, H> 
         &'a self,
         commands: &'a [&'a Envelope],
         connection: &'a mut Conn,
+        limit: Duration,
     ) -> BoxFuture<'a, Answers> {
         Box::pin(caught(async move {
             let mut answers = Vec::with_capacity(commands.len());
@@ -76,7 +83,8 @@ impl<C: Command, Conn: Send, H: Handle<C, Conn>> DynHandle<Conn> for Each<C, H> 
             for envelope in commands {
                 let command = decode::<C>(envelope)?;
                 let mut cx = context::<C, _>(envelope, connection, &mut facts);
-                answers.push(answer::<C>(stay_awake(self.0.handle(command, &mut cx)).await?)?);
+                let call = stay_awake(self.0.handle(command, &mut cx), limit);
+                answers.push(answer::<C>(call.await??)?);
             }
             Ok((answers, facts))
         }))
@@ -88,12 +96,13 @@ impl<C: Command, Conn: Send, H: HandleAll<C, Conn>> DynHandle<Conn> for All<C, H
         &'a self,
         commands: &'a [&'a Envelope],
         connection: &'a mut Conn,
+        limit: Duration,
     ) -> BoxFuture<'a, Answers> {
         Box::pin(caught(async move {
             let decoded: Result<Vec<C>, _> = commands.iter().map(|it| decode::<C>(it)).collect();
             let mut facts = Vec::new();
             let mut cx = context::<C, _>(commands[0], connection, &mut facts);
-            let replies = self.0.handle_all(decoded?, &mut cx).await?;
+            let replies = within(limit, self.0.handle_all(decoded?, &mut cx)).await??;
             if replies.len() != commands.len() {
                 let (got, want) = (replies.len(), commands.len());
                 let message = format!("handler answered {got} of {want} commands");
@@ -106,11 +115,15 @@ impl<C: Command, Conn: Send, H: HandleAll<C, Conn>> DynHandle<Conn> for All<C, H
 }
 
 impl<C: Command, H: HandleExternal<C>> DynCall for External<C, H> {
-    fn call<'a>(&'a self, envelope: &'a Envelope) -> BoxFuture<'a, Result<Answer, Failure>> {
+    fn call<'a>(
+        &'a self,
+        envelope: &'a Envelope,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(caught(async move {
             let command = decode::<C>(envelope)?;
             let key = IdempotencyKey::from(envelope.id);
-            answer::<C>(self.0.call(command, key).await?)
+            answer::<C>(within(limit, self.0.call(command, key)).await??)
         }))
     }
 }
@@ -123,15 +136,21 @@ const LOOKS: u16 = 256;
 /// Its answer is a round trip to the database away, some 40 µs, and to wake a thread that sleeps costs
 /// about as much again, while a transaction is open. All else on this runtime gets its turn between
 /// two looks. A handler that takes long is slept over after some 0.1 ms.
-async fn stay_awake<F: Future>(call: F) -> F::Output {
+async fn stay_awake<F: Future>(call: F, limit: Duration) -> Result<F::Output, Failure> {
     let mut call = pin!(call);
     for _ in 0..LOOKS {
         if let Poll::Ready(output) = poll!(call.as_mut()) {
-            return output;
+            return Ok(output);
         }
         tokio::task::yield_now().await;
     }
-    call.await
+    within(limit, call).await
+}
+
+/// Gives a handler up that takes longer than its limit.
+async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T, Failure> {
+    let late = |_| Failure { message: format!("no answer within {limit:?}"), is_terminal: false };
+    tokio::time::timeout(limit, call).await.map_err(late)
 }
 
 /// Turns a panic into a failure of this one group; the task lives on.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::careful::Care;
+use super::pace::Pace;
 use super::route::Route;
 use super::writing::Written;
 use super::{Inbox, Participant};
@@ -43,6 +44,7 @@ pub(super) struct Service<S: Inbox> {
     pub(super) event_partitions: Option<u32>,
     pub(super) owned: BTreeSet<u32>,
     pub(super) care: Care,
+    pub(super) pace: Pace,
     next_sweep: Instant,
     pub(super) stop: CancellationToken,
 }
@@ -66,6 +68,7 @@ impl<S: Inbox> Service<S> {
             event_partitions: None,
             owned: BTreeSet::new(),
             care: Care::default(),
+            pace: Pace::default(),
             next_sweep: Instant::now() + SWEEP_EVERY,
             outlet: Outlet::new(Arc::clone(&transport)),
             participant,
@@ -140,7 +143,7 @@ impl<S: Inbox> Service<S> {
             biased;
             () = stop.cancelled() => {}
             () = tokio::time::sleep_until(self.next_sweep) => self.sweep().await?,
-            received = subscriber.receive(BATCH_MAX), if self.outlet.has_room() => match received {
+            received = subscriber.receive(self.pace.appetite()), if self.outlet.has_room() => match received {
                 Ok(Received::Deliveries(deliveries)) => {
                     let positions = self.handle(deliveries).await?;
                     subscriber.acknowledge(&positions);

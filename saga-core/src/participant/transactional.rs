@@ -1,5 +1,6 @@
 //! Commands whose effect is in the participant's own database: one batch a transaction, smaller ones after a failure.
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -15,10 +16,16 @@ use crate::store::StoreError;
 /// How often in a row a batch may meet what others record before it is taken apart.
 const CONFLICTS_MAX: u32 = 10;
 
+/// How often in a row a lost connection is an outage. After that it is the handler that breaks it, or
+/// that does not let go of it.
+pub(crate) const LOST_MAX: u32 = 3;
+
 /// Why a group of commands was not committed.
 enum Setback {
     Store(StoreError),
     Handler(Failure),
+    /// A handler failed, and the connection that it was given does not answer.
+    Lost(StoreError, Failure),
 }
 
 /// What was tried since something was last committed.
@@ -27,11 +34,13 @@ struct Tries {
     /// How often a command that stands alone has failed.
     quick: u32,
     conflicts: u32,
+    /// How many connections were lost while handlers had them.
+    lost: u32,
 }
 
 impl Tries {
     fn new(stop: &CancellationToken) -> Self {
-        Self { outage: Outage::new(stop), quick: 0, conflicts: 0 }
+        Self { outage: Outage::new(stop), quick: 0, conflicts: 0, lost: 0 }
     }
 }
 
@@ -47,7 +56,12 @@ impl<S: Inbox> Service<S> {
             if group.is_empty() {
                 continue;
             }
+            if group.len() > self.pace.commands() {
+                groups.push(group.split_off(self.pace.commands()));
+            }
+            let begun = Instant::now();
             let Err(setback) = self.transact(&group).await else {
+                self.pace.took(group.len(), begun.elapsed());
                 tries = Tries::new(&self.stop);
                 continue;
             };
@@ -82,7 +96,12 @@ impl<S: Inbox> Service<S> {
         tries: &mut Tries,
     ) -> Result<Option<Failure>, Error> {
         match setback {
-            Setback::Handler(failure) => Ok(Some(failure)),
+            Setback::Lost(error, _) if tries.lost < LOST_MAX => {
+                tries.lost += 1;
+                tries.outage.outlast(error).await?;
+                Ok(None)
+            }
+            Setback::Handler(failure) | Setback::Lost(_, failure) => Ok(Some(failure)),
             // What somebody else recorded meanwhile is found next time.
             Setback::Store(StoreError::Conflict) if tries.conflicts < CONFLICTS_MAX => {
                 tries.conflicts += 1;
@@ -122,11 +141,11 @@ impl<S: Inbox> Service<S> {
             }
             let envelopes: Vec<_> = to_do.iter().map(|&index| commands[index]).collect();
             let connection = S::connection(&mut transaction);
-            let (answers, facts) = self
-                .participant
-                .carry_out(&envelopes, connection)
-                .await
-                .map_err(Setback::Handler)?;
+            let carried_out = self.participant.carry_out(&envelopes, connection).await;
+            let (answers, facts) = match carried_out {
+                Ok(carried_out) => carried_out,
+                Err(failure) => return Err(self.blame(&mut transaction, failure).await),
+            };
             for (&index, answer) in to_do.iter().zip(answers) {
                 let recorded = barrier.record(commands[index].id, answer);
                 self.reply(&mut written, &group[index], &recorded);
@@ -136,6 +155,14 @@ impl<S: Inbox> Service<S> {
             }
         }
         Ok(self.commit(transaction, barrier.into_records(), &written).await?)
+    }
+
+    /// A handler is not to blame for its failure if its connection is lost.
+    async fn blame(&self, transaction: &mut S::Transaction, failure: Failure) -> Setback {
+        match self.store.ping(transaction).await {
+            Ok(()) => Setback::Handler(failure),
+            Err(error) => Setback::Lost(error, failure),
+        }
     }
 
     /// Tells the saga that its command failed; nothing is recorded, so it may be carried out later.

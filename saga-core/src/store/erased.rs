@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::message::{Envelope, Kind};
-use crate::participant::{Answer, LocalAnswers, Participant};
+use crate::participant::{Answer, LocalAnswers, LocalFailure, Participant};
 use crate::store::{
     DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, StoreError,
     Tick,
@@ -95,7 +95,18 @@ impl<S: SagaStore> OpenTransaction for Open<'_, S> {
 }
 
 impl<S: SagaStore> Open<'_, S> {
+    /// Carries commands out. If that fails, the connection is looked at: it may be what failed.
     async fn carry_out(&mut self, commands: &[LocalCommand]) -> LocalAnswers {
+        match self.try_to_carry_out(commands).await {
+            Err(failure) => {
+                let lost = self.store.store.ping(&mut self.transaction).await.err();
+                Err(LocalFailure { lost, ..failure })
+            }
+            answers => answers,
+        }
+    }
+
+    async fn try_to_carry_out(&mut self, commands: &[LocalCommand]) -> LocalAnswers {
         let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
         let mut facts = Vec::new();
         for (name, participant) in &self.store.participants {

@@ -246,6 +246,10 @@ impl<S: Clone + Send + Sync + 'static> Transactional for MemoryStore<S> {
         Ok(MemoryTransaction { connection, shared, clock, _serial: serial })
     }
 
+    async fn ping(&self, _: &mut MemoryTransaction<S>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn connection(transaction: &mut MemoryTransaction<S>) -> &mut MemoryConnection<S> {
         &mut transaction.connection
     }

@@ -46,6 +46,17 @@ pub trait Transactional: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] if the database cannot be reached.
     fn begin(&self) -> impl Future<Output = Result<Self::Transaction, StoreError>> + Send;
 
+    /// Asks for a sign of life on the connection of an open transaction, also of one that a statement
+    /// failed in. Without one nobody but the network is to blame for what failed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the connection is lost or does not answer.
+    fn ping(
+        &self,
+        transaction: &mut Self::Transaction,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Returns the connection of an open transaction.
     fn connection(transaction: &mut Self::Transaction) -> &mut Self::Connection;
 }

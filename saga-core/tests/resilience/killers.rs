@@ -78,7 +78,7 @@ async fn f04_a_command_that_kills_whoever_carries_it_out_comes_to_rest() {
 }
 
 /// How a command was answered.
-async fn replies(transport: &MemoryTransport, to: &Record) -> Vec<Outcome> {
+pub(crate) async fn replies(transport: &MemoryTransport, to: &Record) -> Vec<Outcome> {
     let command = envelope(&to.value).id;
     let group = ParticipantName::new("eavesdropper");
     let subscription = Subscription { group, topics: vec![STOCK.events()] };

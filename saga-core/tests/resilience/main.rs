@@ -14,6 +14,7 @@ mod outages;
 mod redrive;
 mod retention;
 mod shutdown;
+mod slow_handlers;
 mod strict;
 mod timers_and_load;
 

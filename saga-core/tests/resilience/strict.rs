@@ -50,6 +50,10 @@ impl Transactional for Strict {
         self.db.begin().await
     }
 
+    async fn ping(&self, transaction: &mut Self::Transaction) -> Result<(), StoreError> {
+        self.db.ping(transaction).await
+    }
+
     fn connection(transaction: &mut Self::Transaction) -> &mut Conn {
         Db::connection(transaction)
     }

@@ -51,6 +51,10 @@ impl<S: Transactional> Transactional for Mined<S> {
         self.around(Call::Begin, self.inner.begin()).await
     }
 
+    async fn ping(&self, transaction: &mut S::Transaction) -> Result<(), StoreError> {
+        self.inner.ping(transaction).await
+    }
+
     fn connection(transaction: &mut S::Transaction) -> &mut S::Connection {
         S::connection(transaction)
     }

@@ -201,6 +201,10 @@ impl Transactional for Broken {
         self.inner.begin().await
     }
 
+    async fn ping(&self, transaction: &mut Self::Transaction) -> Result<(), StoreError> {
+        self.inner.ping(transaction).await
+    }
+
     fn connection(transaction: &mut Self::Transaction) -> &mut Self::Connection {
         Memory::connection(transaction)
     }
