@@ -12,6 +12,7 @@ mod killers;
 mod local_steps;
 mod outages;
 mod redrive;
+mod refused;
 mod retention;
 mod shutdown;
 mod slow_handlers;

@@ -1,7 +1,10 @@
 //! Publishes committed outbox rows in order, and again after a failure.
 
+mod refused;
+
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::hash_map;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +17,8 @@ use crate::store::{Lane, OutboxRow, StoreError};
 use crate::transport::erased::{DynPublisher, DynTransport};
 use crate::transport::{Receipt, Record, TransportError};
 use crate::{OutboxId, Timestamp, Topic};
+
+use refused::Refused;
 
 /// How long to wait before a failed publisher is replaced.
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
@@ -42,6 +47,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// A row leaves only when the broker has acknowledged it. After a failure the publisher is
 /// replaced and everything that is left is published again, in order: nothing overtakes.
 ///
+/// If the broker *refuses* something, rows are published one record at a time until it is known which
+/// one. That one waits with what follows under its key, and everything else goes on.
+///
 /// A lane is *behind* while the store may have rows of it that are not here: an earlier owner left
 /// them, or there was no room. Until all of them are read back, what is newly committed for the lane waits in
 /// the store too.
@@ -58,6 +66,11 @@ pub(crate) struct Outlet {
     /// How many bytes are read back at once.
     page: usize,
     failures: u32,
+    refused: Refused,
+    /// How many rows are still to be published one record at a time, because one of them is refused.
+    suspects: usize,
+    /// How many parts of a row are left beside the one that is acknowledged first.
+    parts_left: HashMap<OutboxId, u32>,
     /// When a failed publisher may be replaced: a point in time, so that a dropped wait goes on.
     retry_at: Option<Instant>,
 }
@@ -106,6 +119,9 @@ impl Outlet {
             on_their_way: BTreeMap::new(),
             page: PAGE,
             failures: 0,
+            refused: Refused::default(),
+            suspects: 0,
+            parts_left: HashMap::new(),
             retry_at: None,
         }
     }
@@ -126,10 +142,24 @@ impl Outlet {
 
     fn put(&mut self, committed: Committed) {
         let Committed { id, lane, bytes, records } = committed;
-        let receipt = self.publisher.as_ref().map(|publisher| publisher.publish(records.clone()));
-        self.bytes += bytes;
-        *self.on_their_way.entry(lane).or_default() += 1;
-        self.rows.push_back(Row { id, lane, records, bytes, since: Instant::now(), receipt });
+        let mut row = Row { id, lane, records, bytes, since: Instant::now(), receipt: None };
+        if self.refused.is_full() {
+            self.try_refused_again();
+        }
+        if self.refused.take_from(&mut row) {
+            if row.records.is_empty() {
+                return;
+            }
+            *self.parts_left.entry(id).or_default() += 1;
+        }
+        if let Some(publisher) = self.publisher.as_ref()
+            && self.suspects == 0
+        {
+            row.receipt = Some(publisher.publish(row.records.clone()));
+        }
+        self.bytes += row.bytes;
+        *self.on_their_way.entry(row.lane).or_default() += 1;
+        self.rows.push_back(row);
     }
 
     /// Puts rows of the outbox in line; one that cannot be read stays where it is.
@@ -147,9 +177,10 @@ impl Outlet {
         }
     }
 
-    /// Returns the rows that are on their way, and those that were sent and are still to be deleted.
+    /// Returns the rows that are here: on their way, refused, or sent and still to be deleted.
     pub(crate) fn held(&self) -> HashSet<OutboxId> {
-        self.rows.iter().map(|row| row.id).chain(self.acknowledged.iter().copied()).collect()
+        let acknowledged = self.acknowledged.iter().copied();
+        self.rows.iter().map(|row| row.id).chain(self.refused.ids()).chain(acknowledged).collect()
     }
 
     /// Returns false while the broker takes nothing and enough waits for it in memory.
@@ -167,9 +198,9 @@ impl Outlet {
         self.rows.is_empty()
     }
 
-    /// Returns how many bytes are on their way.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
+    /// Returns how many bytes are on their way, or refused.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.refused.bytes()
     }
 
     /// Returns true if rows wait to be deleted.
@@ -182,10 +213,11 @@ impl Outlet {
         self.behind.extend(lanes);
     }
 
-    /// Notes that nothing more is to be read back of these lanes: all of it is here, or somebody else publishes it.
+    /// Notes that these lanes are somebody else's: nothing more of them is to be read back.
     pub(crate) fn leave(&mut self, lanes: impl IntoIterator<Item = u32>) {
         for lane in lanes {
             self.behind.remove(&lane);
+            self.refused.forget(lane);
         }
     }
 
@@ -215,6 +247,8 @@ impl Outlet {
         let acknowledged: HashSet<_> = self.acknowledged.iter().copied().collect();
         rows.retain(|row| !acknowledged.contains(&row.id));
         let (new, before) = (rows.len(), self.rows.len());
+        let refused: HashSet<_> = self.refused.ids().collect();
+        rows.retain(|row| !refused.contains(&row.id));
         self.push_rows(rows);
         let pushed = self.rows.len() - before;
         if pushed > 0 {
@@ -225,9 +259,9 @@ impl Outlet {
         let looks_on = new > 0 && pushed == 0 && !is_last && asked < PAGE_MAX;
         self.page = if looks_on { asked * 2 } else { PAGE };
         if is_last {
-            self.leave(lanes.iter().copied());
+            self.behind.retain(|lane| !lanes.contains(lane));
         } else if pushed == 0 && new > 0 && !looks_on {
-            self.leave(seen);
+            self.behind.retain(|lane| !seen.contains(lane));
         }
         is_last || new > 0
     }
@@ -237,7 +271,7 @@ impl Outlet {
     pub(crate) fn to_search(&self, ours: &BTreeSet<u32>) -> Option<(Vec<u32>, usize)> {
         let lanes: Vec<_> = ours.difference(&self.behind).copied().collect();
         let may_search = self.bytes < SEARCHED && !lanes.is_empty();
-        may_search.then_some((lanes, self.bytes + SEARCHED))
+        may_search.then_some((lanes, self.bytes() + SEARCHED))
     }
 
     /// Notes the lanes of rows that an earlier owner committed after we had looked, and then died.
@@ -300,57 +334,166 @@ impl Outlet {
         self.publisher().await?.partitions(topic).await
     }
 
-    /// Waits until the broker acknowledges the row at the front; replaces the publisher if it has failed.
+    /// Waits until the broker acknowledges something at the front; replaces the publisher if it has failed.
     ///
     /// Never returns while there is nothing to wait for. May be dropped and called again at any time.
     pub(crate) async fn progress(&mut self) {
-        if self.rows.is_empty() {
-            std::future::pending::<()>().await;
+        match self.refused.retry_at() {
+            None if self.rows.is_empty() => std::future::pending().await,
+            Some(at) if self.rows.is_empty() => tokio::time::sleep_until(at).await,
+            _ => {}
         }
-        if let Err(error) = self.front_acknowledged().await {
-            warn!(
-                rows = self.rows.len(),
-                error = &error as &dyn std::error::Error,
-                "publishing failed; a new publisher will publish again what was not acknowledged"
-            );
-            self.publisher = None;
-            self.rows.iter_mut().for_each(|row| row.receipt = None);
-            self.failures += 1;
-            self.retry_at = Some(Instant::now() + BACKOFF.delay(self.failures, 0));
+        if self.refused.retry_at().is_some_and(|at| at <= Instant::now()) {
+            self.try_refused_again();
+        }
+        if !self.rows.is_empty()
+            && let Err(error) = self.front_acknowledged().await
+        {
+            self.recover(&error);
         }
     }
 
     async fn front_acknowledged(&mut self) -> Result<(), TransportError> {
         self.publisher().await?;
         let front = self.rows.front_mut().expect("the caller saw a row");
-        front.receipt.as_mut().expect("a publisher has taken every row").await?;
+        front.receipt.as_mut().expect("a publisher has taken it").await?;
         // No await from here on: a dropped call must not lose what the receipt said.
+        self.failures = 0;
+        if self.suspects == 0 {
+            self.refused.accepted(&front.records);
+            self.front_is_done();
+            return Ok(());
+        }
+        let published = front.records.drain(..1.min(front.records.len()));
+        self.refused.accepted(published.as_slice());
+        drop(published);
+        front.receipt = None;
+        if front.records.is_empty() {
+            self.front_is_done();
+            self.clear_suspect();
+        }
+        Ok(())
+    }
+
+    fn front_is_done(&mut self) {
         let front = self.rows.pop_front().expect("the caller saw a row");
         self.bytes -= front.bytes;
-        if let Entry::Occupied(mut rows) = self.on_their_way.entry(front.lane) {
+        self.is_off(front.lane);
+        match self.parts_left.entry(front.id) {
+            hash_map::Entry::Occupied(mut parts) => {
+                *parts.get_mut() -= 1;
+                if *parts.get() == 0 {
+                    parts.remove();
+                }
+            }
+            hash_map::Entry::Vacant(_) => self.acknowledged.push(front.id),
+        }
+    }
+
+    /// Notes that one row less of a lane is on its way.
+    fn is_off(&mut self, lane: u32) {
+        if let Entry::Occupied(mut rows) = self.on_their_way.entry(lane) {
             *rows.get_mut() -= 1;
             if *rows.get() == 0 {
                 rows.remove();
             }
         }
-        self.acknowledged.push(front.id);
-        self.failures = 0;
-        Ok(())
     }
 
-    /// Returns the publisher; a new one first takes everything that is left.
+    /// Gives the publisher up, and finds out what is refused if something is.
+    fn recover(&mut self, error: &TransportError) {
+        self.publisher = None;
+        self.rows.iter_mut().for_each(|row| row.receipt = None);
+        let is_refused =
+            matches!(error, TransportError::Refused { .. } | TransportError::UnknownTopic { .. });
+        if is_refused && self.suspects > 0 {
+            self.set_aside(error);
+            return;
+        }
+        if is_refused {
+            // What travelled in one batch with the refused record is refused with it.
+            self.suspects = self.rows.len();
+        }
+        warn!(
+            rows = self.rows.len(),
+            error = error as &dyn std::error::Error,
+            "publishing failed; a new publisher will publish again what was not acknowledged"
+        );
+        self.failures += 1;
+        self.retry_at = Some(Instant::now() + BACKOFF.delay(self.failures, 0));
+    }
+
+    /// Lets the record at the front wait, and whatever must not overtake it.
+    fn set_aside(&mut self, error: &TransportError) {
+        let front = self.rows.front().expect("one of its records was refused");
+        self.refused.note(&front.records[0], front.id, error);
+        for mut row in std::mem::take(&mut self.rows) {
+            let before = row.bytes;
+            if !self.refused.take_from(&mut row) {
+                self.rows.push_back(row);
+                continue;
+            }
+            self.bytes -= before - row.bytes;
+            if row.records.is_empty() {
+                self.bytes -= row.bytes;
+                self.is_off(row.lane);
+            } else {
+                *self.parts_left.entry(row.id).or_default() += 1;
+                self.rows.push_back(row);
+            }
+        }
+        self.suspects = 0;
+    }
+
+    /// Puts what was refused in front of everything else.
+    fn try_refused_again(&mut self) {
+        let rows = self.refused.take();
+        info!(rows = rows.len(), "publishing what was refused");
+        self.suspects += rows.len();
+        for row in rows.into_iter().rev() {
+            self.bytes += row.bytes;
+            *self.on_their_way.entry(row.lane).or_default() += 1;
+            self.rows.push_front(Row { since: Instant::now(), ..row });
+        }
+    }
+
+    /// Notes that nothing is wrong with a row that was suspected; behind the last one all is published at once.
+    fn clear_suspect(&mut self) {
+        self.suspects -= 1;
+        if self.suspects == 0 {
+            if self.refused.is_empty() {
+                self.refused.settled();
+            }
+            self.publish_all();
+        }
+    }
+
+    fn publish_all(&mut self) {
+        let Some(publisher) = &self.publisher else { return };
+        for row in self.rows.iter_mut().filter(|row| row.receipt.is_none()) {
+            row.receipt = Some(publisher.publish(row.records.clone()));
+        }
+    }
+
+    /// Returns the publisher; a new one first takes everything that is left, or the first record of it.
     async fn publisher(&mut self) -> Result<&Arc<dyn DynPublisher>, TransportError> {
         if self.publisher.is_none() {
             if let Some(retry_at) = self.retry_at {
                 tokio::time::sleep_until(retry_at).await;
             }
-            let publisher = self.transport.publisher().await?;
-            for row in &mut self.rows {
-                row.receipt = Some(publisher.publish(row.records.clone()));
+            self.publisher = Some(self.transport.publisher().await?);
+            if self.suspects == 0 {
+                self.publish_all();
             }
-            self.publisher = Some(publisher);
         }
-        Ok(self.publisher.as_ref().expect("it was just made"))
+        let publisher = self.publisher.as_ref().expect("it was just made");
+        if let Some(front) = self.rows.front_mut()
+            && front.receipt.is_none()
+        {
+            front.receipt =
+                Some(publisher.publish(front.records.iter().take(1).cloned().collect()));
+        }
+        Ok(publisher)
     }
 }
 

@@ -1,0 +1,127 @@
+//! What the broker refuses, and what must not overtake it.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::error;
+
+use super::Row;
+use crate::policy::retry::Backoff;
+use crate::transport::{Record, TransportError};
+use crate::{OutboxId, Topic};
+
+/// How long what was refused waits before it is tried again.
+const PATIENCE: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_mins(1));
+/// Most bytes that wait in memory.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// After so many refusals in a row nothing more of a topic is tried.
+const STRIKES: u32 = 8;
+
+/// Records that the broker refuses, and those behind them under the same key.
+///
+/// They stay in the outbox, and are tried again until a person has raised the topic's limit, granted
+/// access to it, or made it. Everything else goes on.
+#[derive(Default)]
+pub(super) struct Refused {
+    /// Parts of rows, or whole ones, in the order in which they are to be published.
+    rows: Vec<Row>,
+    keys: HashSet<(Topic, bytes::Bytes)>,
+    topics: HashSet<Topic>,
+    /// Refusals of each topic since it took something.
+    strikes: HashMap<Topic, u32>,
+    tries: u32,
+    retry_at: Option<Instant>,
+}
+
+impl Refused {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Returns true if there is no room for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes() > BYTES_MAX
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.bytes).sum()
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = OutboxId> {
+        self.rows.iter().map(|row| row.id)
+    }
+
+    /// Returns when they are to be tried again.
+    pub(super) const fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Notes a refusal: what is of the record's key, or of its topic if that takes nothing, has to wait.
+    pub(super) fn note(&mut self, record: &Record, row: OutboxId, problem: &TransportError) {
+        let strikes = self.strikes.entry(record.topic.clone()).or_default();
+        *strikes += 1;
+        let key = String::from_utf8_lossy(&record.key);
+        if *strikes >= STRIKES || matches!(problem, TransportError::UnknownTopic { .. }) {
+            error!(
+                topic = %record.topic, %row, error = problem as &dyn std::error::Error,
+                "the broker takes nothing for this topic; it waits in the outbox and is tried again"
+            );
+            self.topics.insert(record.topic.clone());
+        } else {
+            error!(
+                topic = %record.topic, %row, %key, bytes = record.size(),
+                error = problem as &dyn std::error::Error,
+                "the broker refuses a record; it waits in the outbox with what follows under its key, and is tried again"
+            );
+            self.keys.insert((record.topic.clone(), record.key.clone()));
+        }
+        if self.retry_at.is_none() {
+            self.tries += 1;
+            self.retry_at = Some(Instant::now() + PATIENCE.delay(self.tries, 0));
+        }
+    }
+
+    /// Notes that a topic takes something.
+    pub(super) fn accepted(&mut self, records: &[Record]) {
+        if !self.strikes.is_empty() {
+            records.iter().for_each(|it| _ = self.strikes.remove(&it.topic));
+        }
+    }
+
+    /// Takes out of a row what has to wait. Returns true if there was something.
+    pub(super) fn take_from(&mut self, row: &mut Row) -> bool {
+        if self.keys.is_empty() && self.topics.is_empty() {
+            return false;
+        }
+        let waits = |record: &mut Record| {
+            self.topics.contains(&record.topic)
+                || self.keys.contains(&(record.topic.clone(), record.key.clone()))
+        };
+        let records: Vec<_> = row.records.extract_if(.., waits).collect();
+        if records.is_empty() {
+            return false;
+        }
+        let bytes = records.iter().map(Record::size).sum::<usize>().min(row.bytes);
+        row.bytes -= bytes;
+        self.rows.push(Row { records, bytes, receipt: None, ..*row });
+        true
+    }
+
+    /// Forgets the rows of a lane: whoever has it now finds them in the outbox.
+    pub(super) fn forget(&mut self, lane: u32) {
+        self.rows.retain(|row| row.lane != lane);
+    }
+
+    /// Returns everything, to be tried again.
+    pub(super) fn take(&mut self) -> Vec<Row> {
+        let Self { rows, tries, .. } = std::mem::take(self);
+        self.tries = tries;
+        rows
+    }
+
+    /// Notes that nothing is refused any more.
+    pub(super) const fn settled(&mut self) {
+        self.tries = 0;
+    }
+}
