@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use saga_core::error::BoxError;
 use saga_core::store::{
-    DueSaga, DueSagas, HistoryRecord, NewSaga, SagaStore, Snapshot, StoreError, Tick, Version,
+    DefinitionInUse, DueSaga, DueSagas, HistoryRecord, NewSaga, SagaStore, Snapshot, StoreError,
+    Tick, Version,
 };
 use saga_core::{IdempotencyKey, SagaId, SagaName, Timestamp};
 use sqlx::postgres::{PgArguments, PgRow};
@@ -19,6 +20,7 @@ const COMMIT: &str = "commit";
 const LOAD: &str = "load";
 const FIND: &str = "find";
 const DUE: &str = "due";
+const IN_USE: &str = "listing the definitions in use";
 const HISTORY: &str = "history";
 
 impl SagaStore for PostgresStore {
@@ -61,6 +63,12 @@ impl SagaStore for PostgresStore {
         let query = sqlx::query(self.sql().due.clone()).bind(micros(horizon)).bind(limit);
         let rows = self.call(DUE, query).await?;
         due(&rows).map_err(|problem| error::statement(DUE, problem))
+    }
+
+    async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
+        let rows = self.call(IN_USE, sqlx::query(self.sql().in_use.clone())).await?;
+        let read: Result<_, BoxError> = rows.iter().map(in_use).collect();
+        read.map_err(|source| StoreError::Refused { operation: IN_USE, source })
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {
@@ -128,6 +136,15 @@ fn due(rows: &[PgRow]) -> Result<DueSagas, sqlx::Error> {
         due.sagas.push(DueSaga { saga, home, wake_at: time(row.try_get(3)?)? });
     }
     Ok(due)
+}
+
+fn in_use(row: &PgRow) -> Result<DefinitionInUse, BoxError> {
+    Ok(DefinitionInUse {
+        saga: SagaName::parse(row.try_get::<&str, _>(0)?)?,
+        version: row.try_get::<i32, _>(1)?.try_into()?,
+        fingerprint: row.try_get::<i64, _>(2)?.cast_unsigned(),
+        sagas: row.try_get::<i64, _>(3)?.try_into()?,
+    })
 }
 
 fn time(stored: Timestamptz) -> Result<Timestamp, sqlx::Error> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive, SagaStore, Snapshot,
-    Tick, Transactional,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive,
+    SagaStore, Snapshot, Tick, Transactional,
 };
 use saga_core::{
     IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
@@ -116,6 +116,10 @@ impl<S: SagaStore> SagaStore for Faulty<S> {
 
     async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {
         self.faults.around(Operation::Due, self.inner.due(horizon, limit)).await
+    }
+
+    async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
+        self.faults.around(Operation::Due, self.inner.in_use()).await
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

@@ -31,6 +31,7 @@ pub use races::{
 };
 pub use timers::{
     a_kept_wake_time_stays, a_saga_is_due_from_its_wake_time_on, an_ended_saga_is_never_due,
+    definitions_in_use_are_those_of_sagas_under_way,
     due_sagas_come_earliest_first_and_within_the_limit,
 };
 pub use transactions::{
@@ -60,6 +61,7 @@ macro_rules! __store_laws {
             a_kept_wake_time_stays
             an_ended_saga_is_never_due
             due_sagas_come_earliest_first_and_within_the_limit
+            definitions_in_use_are_those_of_sagas_under_way
             a_dropped_transaction_changes_nothing
             an_effect_and_its_tick_commit_together
             a_conflict_undoes_the_effect

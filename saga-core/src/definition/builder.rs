@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::erased::{Action, DataType, Definition, StepDefinition, StepKind};
+use super::erased::{Action, DataType, Definition, StepDefinition, StepKind, Upcast};
 use super::{Cause, Compensate, DefinitionError, Saga, SagaData, Step};
 use crate::{Codec, CodecError, Command, MessageType, Payload, RetryPolicy, StepName};
 
@@ -59,6 +59,7 @@ pub struct SagaBuilder<D, Phase> {
     version: u32,
     steps: Vec<StepDefinition>,
     stages: usize,
+    upcasts: Vec<Upcast>,
     error: Option<DefinitionError>,
     phase: PhantomData<fn() -> (D, Phase)>,
 }
@@ -72,7 +73,8 @@ pub struct Branches<D, Phase> {
 
 impl<D: SagaData> SagaBuilder<D, BeforePivot> {
     pub(super) fn new() -> Self {
-        Self { version: 1, steps: Vec::new(), stages: 0, error: None, phase: PhantomData }
+        let (steps, upcasts) = (Vec::new(), Vec::new());
+        Self { version: 1, steps, stages: 0, upcasts, error: None, phase: PhantomData }
     }
 }
 
@@ -151,6 +153,7 @@ impl<D: SagaData, Phase> SagaBuilder<D, Phase> {
             version: self.version,
             steps: self.steps,
             stages: self.stages,
+            upcasts: self.upcasts,
             error: self.error,
             phase: PhantomData,
         }
@@ -246,6 +249,53 @@ impl<D: SagaData, Phase> SagaBuilder<D, Phase> {
         })
     }
 
+    /// Reads the data of running sagas that was stored as an older type, and turns it into today's.
+    ///
+    /// It is asked only for data that today's type does not decode, in the format of today's
+    /// ([`SagaData::Codec`]). With several of them, the one added last is asked first. The saga's next
+    /// commit stores today's type. A format that decodes everything, as Protocol Buffers does, never asks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use saga_core::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)] struct Done;
+    /// # impl Message for Done { const TYPE: MessageType = MessageType::new("Done"); type Codec = Json; }
+    /// # #[derive(Serialize, Deserialize)] struct Greet { name: String }
+    /// # impl Message for Greet { const TYPE: MessageType = MessageType::new("Greet"); type Codec = Json; }
+    /// # impl Command for Greet { type Reply = Done; const PARTICIPANT: ParticipantName = ParticipantName::new("greeter"); }
+    /// # struct GreetStep;
+    /// # impl Step<Welcome> for GreetStep {
+    /// #     const NAME: StepName = StepName::new("greet"); type Command = Greet;
+    /// #     fn command(&self, data: &Welcome) -> Greet { Greet { name: data.names.join(" and ") } }
+    /// # }
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Welcome { names: Vec<String> }
+    /// # impl SagaData for Welcome { const SAGA: SagaName = SagaName::new("welcome"); type Codec = Json; }
+    ///
+    /// /// As it was until May.
+    /// #[derive(Serialize, Deserialize)]
+    /// struct WelcomeOne { name: String }
+    ///
+    /// let saga = Saga::<Welcome>::builder()
+    ///     .then(GreetStep)
+    ///     .upcast(|old: WelcomeOne| Welcome { names: vec![old.name] })
+    ///     .build()?;
+    /// # Ok::<(), DefinitionError>(())
+    /// ```
+    pub fn upcast<Old: 'static>(mut self, upcast: impl Fn(Old) -> D + Send + Sync + 'static) -> Self
+    where
+        D::Codec: Codec<Old>,
+    {
+        let upcast: Upcast = Box::new(move |bytes| {
+            let old = <D::Codec as Codec<Old>>::decode(bytes)?;
+            Ok(Box::new(upcast(old)))
+        });
+        self.upcasts.insert(0, upcast);
+        self
+    }
+
     /// Checks the definition and finishes it.
     ///
     /// # Errors
@@ -273,7 +323,12 @@ impl<D: SagaData, Phase> SagaBuilder<D, Phase> {
             version: self.version,
             fingerprint: fingerprint(&self.steps),
             steps: self.steps,
-            data: DataType { id: TypeId::of::<D>(), encode: encode::<D>, decode: decode::<D> },
+            data: DataType {
+                id: TypeId::of::<D>(),
+                encode: encode::<D>,
+                decode: decode::<D>,
+                upcasts: self.upcasts,
+            },
         }))
     }
 

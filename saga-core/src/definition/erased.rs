@@ -21,6 +21,9 @@ type Build = Box<dyn Fn(DataRef<'_>, &Cause) -> Result<Payload, CodecError> + Se
 /// Takes a reply into the data.
 type Fold = Box<dyn Fn(DataMut<'_>, &Payload) -> Result<(), CodecError> + Send + Sync>;
 
+/// Reads data of an older type and turns it into today's.
+pub(super) type Upcast = Box<dyn Fn(&[u8]) -> Result<Data, CodecError> + Send + Sync>;
+
 /// A saga definition as the machine reads it: stages of steps, with the data's type erased.
 pub struct Definition {
     pub(super) name: SagaName,
@@ -35,6 +38,8 @@ pub(super) struct DataType {
     pub(super) id: TypeId,
     pub(super) encode: fn(DataRef<'_>) -> Result<Payload, CodecError>,
     pub(super) decode: fn(&[u8]) -> Result<Data, CodecError>,
+    /// For data of older types, newest first.
+    pub(super) upcasts: Vec<Upcast>,
 }
 
 /// One step; steps of equal `stage` run in parallel.
@@ -133,7 +138,11 @@ impl Definition {
     }
 
     pub(crate) fn decode_data(&self, bytes: &[u8]) -> Result<Data, CodecError> {
-        (self.data.decode)(bytes)
+        let decoded = (self.data.decode)(bytes);
+        decoded.or_else(|error| {
+            // What no older type knows either is told in the words of today's.
+            self.data.upcasts.iter().find_map(|upcast| upcast(bytes).ok()).ok_or(error)
+        })
     }
 }
 

@@ -39,8 +39,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::machine::{Event, HistoryEntry, Operation, Origin, Progress, Status, decode_history};
-use crate::store::SagaStore;
 use crate::store::erased::DynSagaStore;
+use crate::store::{DefinitionInUse, SagaStore};
 use crate::{
     CorrelationId, Error, IdempotencyKey, ParticipantName, SagaData, SagaId, SagaName, StoreError,
 };
@@ -221,6 +221,21 @@ impl Engine {
             Progress::decode(definition, saga, snapshot.status, state).ok()
         });
         Ok(Some(SagaView::new(snapshot, definition.map(Arc::clone), progress)))
+    }
+
+    /// Lists the definitions that sagas are under way on and that this engine does not know: another
+    /// version, or another shape under the same version. Such a saga parks when something happens to it here.
+    ///
+    /// An engine writes them to its log when it starts. It is empty if all is well; ask before the old
+    /// version is removed, or in a check of whether the service is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] if the store cannot be reached.
+    pub async fn unknown_definitions(&self) -> Result<Vec<DefinitionInUse>, Error> {
+        let mut in_use = self.shared.store.in_use().await?;
+        in_use.retain(|shape| !self.shared.registry.knows(shape));
+        Ok(in_use)
     }
 
     /// Returns what happened to a saga, oldest first; nothing for an unknown saga.

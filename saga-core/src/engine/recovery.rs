@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::work::Work;
 use super::worker::Worker;
@@ -45,12 +45,31 @@ impl Worker {
                 self.timers.set(saga.saga, Some(saga.wake_at));
             }
         }
+        if !std::mem::replace(&mut self.has_reported, true) {
+            self.report_unknown_definitions().await;
+        }
         // A full page means that there is more; it is asked for once these have moved on.
         let pause = if is_full { SCAN_EVERY / 10 } else { SCAN_EVERY };
         self.next_scan = due.now + pause;
         self.find_forgotten_rows().await;
         self.take_redriven().await;
         Ok(())
+    }
+
+    /// Says at the start which sagas cannot go on here.
+    async fn report_unknown_definitions(&mut self) {
+        match self.store.in_use().await {
+            Ok(in_use) => {
+                for shape in in_use.iter().filter(|shape| !self.registry.knows(shape)) {
+                    error!(
+                        saga = %shape.saga, version = shape.version, sagas = shape.sagas,
+                        "sagas are under way on a definition that is not registered here; they park \
+                         as soon as something happens to them: register it beside the new version"
+                    );
+                }
+            }
+            Err(error) => warn!(%error, "the definitions in use cannot be listed"),
+        }
     }
 
     /// Takes a saga's next timer into memory if it fires soon; a later one is found by a scan.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::definition::{Data, Definition};
 use crate::message::Envelope;
+use crate::store::DefinitionInUse;
 use crate::{CodecError, DefinitionError, IdempotencyKey, MessageType, ParticipantName, SagaName};
 
 /// Reads a fact and says which saga it starts, if any.
@@ -63,6 +64,12 @@ impl Registry {
         let mut starts = self.starts.iter();
         let unknown = starts.find(|(_, start)| !self.definitions.contains_key(&start.saga))?;
         Some((unknown.0.clone(), unknown.1.saga.clone()))
+    }
+
+    /// Returns true if sagas can go on that started on this shape of a definition.
+    pub(super) fn knows(&self, shape: &DefinitionInUse) -> bool {
+        let known = self.version(&shape.saga, shape.version);
+        known.is_some_and(|definition| definition.fingerprint() == shape.fingerprint)
     }
 
     pub(super) fn definitions(&self) -> impl Iterator<Item = &Arc<Definition>> {

@@ -70,6 +70,8 @@ pub(super) struct Worker {
     /// Sagas that somebody waits for and that do not run here, so that they may have ended.
     pub(super) to_look_after: Vec<SagaId>,
     next_look: Instant,
+    /// Whether the definitions that are unknown here were named.
+    pub(super) has_reported: bool,
     /// How far the store's clock is ahead of ours, in microseconds.
     pub(super) clock_offset_us: i64,
     pub(super) next_scan: Timestamp,
@@ -130,6 +132,7 @@ impl Worker {
             watchers: HashMap::new(),
             to_look_after: Vec::new(),
             next_look: Instant::now(),
+            has_reported: false,
             clock_offset_us: 0,
             reachable_since: Timestamp::default(),
             receive_again: None,

@@ -1,6 +1,7 @@
 //! What a person does to a saga.
 
 use crate::machine::decide::Turn;
+use crate::machine::progress::StepProgress;
 use crate::machine::{HistoryKind, Operation, OperatorAction, Resolution, StepState, Verdict};
 use crate::{StepName, Timestamp};
 
@@ -41,6 +42,7 @@ impl Turn<'_> {
         let Some(index) = self.parked_at() else {
             self.note_saga(HistoryKind::Operator, note);
             self.resume();
+            self.ask_again();
             return Verdict::Applied;
         };
         if self.was_rejected() {
@@ -55,6 +57,18 @@ impl Turn<'_> {
             self.send(index, 1);
         }
         Verdict::Applied
+    }
+
+    /// Asks once more for what was asked for: the answer may have come while nobody could take it.
+    fn ask_again(&mut self) {
+        for index in 0..self.progress.steps.len() {
+            let StepProgress { state, attempt, .. } = self.step(index);
+            match state {
+                StepState::Outstanding => self.send(index, attempt),
+                StepState::Compensating => self.send_compensation(index, attempt),
+                _ => {}
+            }
+        }
     }
 
     /// The inbox keeps a rejection under the command's id, which a retry does not change.

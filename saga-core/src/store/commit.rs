@@ -124,6 +124,19 @@ pub struct DueSagas {
     pub sagas: Vec<DueSaga>,
 }
 
+/// A shape of a definition that sagas are under way on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DefinitionInUse {
+    /// The name of the saga.
+    pub saga: SagaName,
+    /// The version of the definition.
+    pub version: u32,
+    /// The fingerprint of that version's shape.
+    pub fingerprint: u64,
+    /// How many sagas are under way on it.
+    pub sagas: u64,
+}
+
 /// A saga that needs a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueSaga {

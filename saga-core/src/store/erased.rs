@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use crate::message::{Envelope, Kind};
 use crate::participant::{Answer, LocalAnswers, LocalFailure, Participant};
 use crate::store::{
-    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, SagaStore, Snapshot, StoreError,
-    Tick,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, SagaStore,
+    Snapshot, StoreError, Tick,
 };
 use crate::{IdempotencyKey, MessageId, MessageType, OutboxId, ParticipantName, SagaId, SagaName};
 
@@ -23,6 +23,7 @@ pub(crate) trait DynSagaStore: Send + Sync {
     ) -> StoreFuture<'a, Vec<(SagaName, IdempotencyKey, SagaId)>>;
     fn commit(&self, tick: Tick) -> StoreFuture<'_, ()>;
     fn due(&self, horizon: Duration, limit: usize) -> StoreFuture<'_, DueSagas>;
+    fn in_use(&self) -> StoreFuture<'_, Vec<DefinitionInUse>>;
     fn history(&self, saga: SagaId) -> StoreFuture<'_, Vec<HistoryRecord>>;
     fn unsent<'a>(&'a self, lanes: &'a [Lane], bytes: usize) -> StoreFuture<'a, Vec<OutboxRow>>;
     fn sent<'a>(&'a self, rows: &'a [OutboxId]) -> StoreFuture<'a, ()>;
@@ -144,6 +145,10 @@ impl<S: SagaStore> DynSagaStore for LocalStore<S> {
 
     fn due(&self, horizon: Duration, limit: usize) -> StoreFuture<'_, DueSagas> {
         Box::pin(self.store.due(horizon, limit))
+    }
+
+    fn in_use(&self) -> StoreFuture<'_, Vec<DefinitionInUse>> {
+        Box::pin(self.store.in_use())
     }
 
     fn history(&self, saga: SagaId) -> StoreFuture<'_, Vec<HistoryRecord>> {

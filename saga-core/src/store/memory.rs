@@ -13,9 +13,9 @@ use tokio::sync::OwnedMutexGuard;
 use self::tables::{Change, Tables};
 use crate::participant::{Handled, Remembered};
 use crate::store::{
-    DeadLetter, DeadLetters, DueSagas, HeldKey, HistoryRecord, Lane, LetterFilter, LetterOperation,
-    OperatedLetter, OutboxRow, Purge, PurgedSagas, Redrive, SagaStore, Snapshot, Tick,
-    Transactional,
+    DeadLetter, DeadLetters, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, LetterFilter,
+    LetterOperation, OperatedLetter, OutboxRow, Purge, PurgedSagas, Redrive, SagaStore, Snapshot,
+    Tick, Transactional,
 };
 use crate::time::DynClock;
 use crate::{
@@ -303,6 +303,10 @@ impl<S: Clone + Send + Sync + 'static> SagaStore for MemoryStore<S> {
         let now = self.clock.now_dyn();
         let sagas = self.data().tables.due(now + horizon, limit);
         Ok(DueSagas { now, sagas })
+    }
+
+    async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
+        Ok(self.data().tables.in_use())
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

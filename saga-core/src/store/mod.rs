@@ -18,7 +18,8 @@ use std::time::Duration;
 use crate::{IdempotencyKey, SagaId, SagaName};
 
 pub use commit::{
-    Commit, DueSaga, DueSagas, HistoryRecord, NewSaga, Snapshot, Tick, Version, WakeAt,
+    Commit, DefinitionInUse, DueSaga, DueSagas, HistoryRecord, NewSaga, Snapshot, Tick, Version,
+    WakeAt,
 };
 pub use dead_letters::{
     DeadLetter, DeadLetters, HeldKey, LetterAction, LetterFilter, LetterOperation, OperatedLetter,
@@ -78,6 +79,7 @@ pub trait Transactional: Send + Sync + 'static {
 /// - `commits_of_the_same_sagas_in_any_order_do_not_deadlock`.
 /// - `a_saga_is_due_from_its_wake_time_on`, `a_kept_wake_time_stays`, `an_ended_saga_is_never_due`.
 /// - `due_sagas_come_earliest_first_and_within_the_limit`.
+/// - `definitions_in_use_are_those_of_sagas_under_way`.
 /// - `a_dropped_transaction_changes_nothing`, `an_effect_and_its_tick_commit_together`,
 ///   `a_conflict_undoes_the_effect`.
 pub trait SagaStore: Transactional + Outbox + Redrive {
@@ -135,6 +137,14 @@ pub trait SagaStore: Transactional + Outbox + Redrive {
         horizon: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<DueSagas, StoreError>> + Send;
+
+    /// Lists the shapes of definitions that sagas are under way on: running or compensating ones that
+    /// have a wake time. Sorted, each once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be reached.
+    fn in_use(&self) -> impl Future<Output = Result<Vec<DefinitionInUse>, StoreError>> + Send;
 
     /// Returns what a saga's commits recorded, oldest first; nothing for an unknown saga.
     ///

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, MemoryTransaction, OutboxRow, Redrive,
-    SagaStore, Snapshot, Tick, Transactional,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, MemoryTransaction,
+    OutboxRow, Redrive, SagaStore, Snapshot, Tick, Transactional,
 };
 use saga_core::{
     IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
@@ -174,6 +174,10 @@ impl SagaStore for Strict {
 
     async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {
         self.db.due(horizon, limit).await
+    }
+
+    async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
+        self.db.in_use().await
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use saga_core::participant::{Handled, Inbox, Remembered};
 use saga_core::store::{
-    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive, SagaStore, Snapshot,
-    Tick, Transactional,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive,
+    SagaStore, Snapshot, Tick, Transactional,
 };
 use saga_core::transport::{Position, Receipt, Received, Record, Subscription};
 use saga_core::{
@@ -135,6 +135,10 @@ impl<S: SagaStore> SagaStore for Mined<S> {
 
     async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {
         self.around(Call::Due, self.inner.due(horizon, limit)).await
+    }
+
+    async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
+        self.inner.in_use().await
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

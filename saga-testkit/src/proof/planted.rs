@@ -7,8 +7,8 @@ use std::time::Duration;
 use saga_core::message::{Envelope, Kind};
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive, Snapshot, Tick,
-    Transactional, Version,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive,
+    Snapshot, Tick, Transactional, Version,
 };
 use saga_core::transport::{Position, Receipt, Received, Record, Subscription};
 use saga_core::{
@@ -143,6 +143,10 @@ impl<S: SagaStore> SagaStore for Planted<S> {
 
     async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {
         self.inner.due(horizon, limit).await
+    }
+
+    async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
+        self.inner.in_use().await
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

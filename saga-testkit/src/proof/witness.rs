@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DeadLetter, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive, Snapshot, Tick,
-    Transactional,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive,
+    Snapshot, Tick, Transactional,
 };
 use saga_core::{
     IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
@@ -117,6 +117,10 @@ impl<S: SagaStore> SagaStore for Witness<S> {
 
     async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {
         self.inner.due(horizon, limit).await
+    }
+
+    async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
+        self.inner.in_use().await
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

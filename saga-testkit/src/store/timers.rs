@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use saga_core::machine::Status;
 use saga_core::store::{Commit, DueSagas, SagaStore, WakeAt};
-use saga_core::{SagaId, Timestamp};
+use saga_core::{SagaId, SagaName, Timestamp};
 
 use crate::Fixture;
-use crate::given::{ALL, HOUR, commit, next, start, start_due, stored, tick};
+use crate::given::{
+    ALL, CANCEL_ORDER, HOUR, PLACE_ORDER, commit, next, start, start_due, stored, tick,
+};
 
 /// A saga is due if its wake time is past, or comes within the horizon, by the store's clock.
 pub async fn a_saga_is_due_from_its_wake_time_on<F: Fixture<Store: SagaStore>>(fixture: F) {
@@ -101,6 +103,52 @@ pub async fn due_sagas_come_earliest_first_and_within_the_limit<F: Fixture<Store
 
 async fn now(store: &impl SagaStore) -> Timestamp {
     due(store, Duration::ZERO).await.now
+}
+
+/// The shapes of definitions are listed that sagas are under way on, each once, with how many.
+pub async fn definitions_in_use_are_those_of_sagas_under_way<F: Fixture<Store: SagaStore>>(
+    fixture: F,
+) {
+    let store = fixture.store();
+    let soon = now(store).await + HOUR;
+    let of = |name: SagaName, version: u32, fingerprint: u64| {
+        let mut commit = start_due(SagaId::now(), soon);
+        let new = commit.new.as_mut().expect("a start has a new saga");
+        (new.name, new.definition_version, new.fingerprint) = (name, version, fingerprint);
+        commit
+    };
+    let (ended, parked) = (of(CANCEL_ORDER, 1, 1), of(CANCEL_ORDER, 2, 1));
+    let compensating = of(CANCEL_ORDER, 1, 1);
+    let turns = [
+        (ended.saga, Status::Completed, WakeAt::Never),
+        (parked.saga, Status::Parked, WakeAt::Never),
+        (compensating.saga, Status::Compensating, WakeAt::Keep),
+    ];
+    let starts = [
+        ended,
+        parked,
+        compensating,
+        of(PLACE_ORDER, 2, u64::MAX),
+        of(PLACE_ORDER, 1, 8),
+        of(PLACE_ORDER, 1, 7),
+        of(PLACE_ORDER, 1, 8),
+        of(CANCEL_ORDER, 1, 1),
+    ];
+    commit(store, tick(starts), "some starts").await;
+    for (saga, status, wake_at) in turns {
+        let turn = Commit { status, wake_at, ..next(saga, 1, "turned") };
+        commit(store, tick([turn]), "a next step").await;
+    }
+    let in_use = store.in_use().await.expect("in_use");
+    let in_use: Vec<_> =
+        in_use.into_iter().map(|it| (it.saga, it.version, it.fingerprint, it.sagas)).collect();
+    let expected = [
+        (CANCEL_ORDER, 1, 1, 2),
+        (PLACE_ORDER, 1, 7, 1),
+        (PLACE_ORDER, 1, 8, 2),
+        (PLACE_ORDER, 2, u64::MAX, 1),
+    ];
+    assert_eq!(in_use, expected, "the definitions that sagas are under way on");
 }
 
 async fn due(store: &impl SagaStore, horizon: Duration) -> DueSagas {

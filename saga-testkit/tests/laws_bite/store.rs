@@ -34,6 +34,8 @@ crate::bites! {
         KeepsWakeTimesForEver;
     due_sagas_come_earliest_first_and_within_the_limit:
         DueInOrderOfIds LimitsBeforeItSorts IgnoresLimits;
+    definitions_in_use_are_those_of_sagas_under_way:
+        CountsNoSagas;
     a_dropped_transaction_changes_nothing:
         WritesOutsideTheTransaction;
     an_effect_and_its_tick_commit_together:

@@ -326,7 +326,7 @@ fn on_operator(at: Situation, act: Act) -> Then {
             | CompensationFailed => Then::Refused,
         },
         _ if !at.is_parked() => Then::Refused,
-        Act::Retry if !at.is_held() => to(at.state, at.status_unparked(), ""),
+        Act::Retry if !at.is_held() => to(at.state, at.status_unparked(), outstanding(at)),
         Act::Skip | Act::ResolveSucceeded | Act::ResolveUndecodable | Act::ResolveRejected
             if !at.is_held() =>
         {
@@ -342,6 +342,25 @@ fn on_operator(at: Situation, act: Act) -> Then {
         Act::ResolveUndecodable => Then::Refused,
         Act::ResolveRejected if is_compensation || at.kind == Kind::Retriable => Then::Refused,
         Act::ResolveRejected => turns_back(at, Refused),
+    }
+}
+
+/// What is asked for once more when a saga goes on that was not parked at a step.
+fn outstanding(at: Situation) -> &'static str {
+    let (is_branch, is_forward) = (at.kind == Kind::Branch, at.heading == Heading::ParkedForward);
+    match at.state {
+        Ahead if is_forward => "a",
+        Ahead => "~a",
+        Outstanding if is_branch => "b c",
+        Outstanding => "b",
+        Compensating if is_branch => "~b ~c",
+        Compensating => "~b",
+        Succeeded if at.kind == Kind::Prior && is_forward => "a",
+        Succeeded | Skipped if is_forward && !is_branch => "d",
+        Skipped | Refused | Compensated if !is_branch => "~a",
+        Skipped | Refused | Compensated | CompensationDelayed if is_branch && !is_forward => "~c",
+        _ if is_branch => "c",
+        _ => "",
     }
 }
 

@@ -10,8 +10,8 @@ use super::letters::Letters;
 use crate::ids::first_at;
 use crate::participant::{Handled, InboxRecord, Remembered};
 use crate::store::{
-    Commit, DeadLetter, DueSaga, HistoryRecord, Lane, NewSaga, OutboxRow, PurgedSagas, Snapshot,
-    Tick, Version, WakeAt,
+    Commit, DeadLetter, DefinitionInUse, DueSaga, HistoryRecord, Lane, NewSaga, OutboxRow,
+    PurgedSagas, Snapshot, Tick, Version, WakeAt,
 };
 use crate::{IdempotencyKey, MessageId, OutboxId, SagaId, SagaName, StoreError, Timestamp};
 
@@ -214,6 +214,21 @@ impl Tables {
                 wake_at,
             })
             .collect()
+    }
+
+    pub(super) fn in_use(&self) -> Vec<DefinitionInUse> {
+        let mut sagas = BTreeMap::<_, u64>::new();
+        for (_, saga) in &self.wakes {
+            let Snapshot { new, status, .. } = &self.sagas[saga].snapshot;
+            if !status.is_at_rest() {
+                let shape = (new.name.clone(), new.definition_version, new.fingerprint);
+                *sagas.entry(shape).or_default() += 1;
+            }
+        }
+        let sagas = sagas.into_iter().map(|((saga, version, fingerprint), sagas)| {
+            DefinitionInUse { saga, version, fingerprint, sagas }
+        });
+        sagas.collect()
     }
 
     pub(super) fn history(&self, saga: SagaId) -> Vec<HistoryRecord> {

@@ -73,6 +73,7 @@ pub(crate) enum Defect {
     IgnoresLimits,
     IgnoresSecondRecords,
     IgnoresTheHorizon,
+    CountsNoSagas,
     InventsRecords,
     IsAlwaysDue,
     IsNeverDue,

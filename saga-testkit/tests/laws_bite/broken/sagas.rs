@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use saga_core::machine::Status;
 use saga_core::store::{
-    Commit, DueSagas, HistoryRecord, MemoryTransaction, Snapshot, Tick, Version, WakeAt,
+    Commit, DefinitionInUse, DueSagas, HistoryRecord, MemoryTransaction, Snapshot, Tick, Version,
+    WakeAt,
 };
 use saga_core::{IdempotencyKey, SagaId, SagaName, SagaStore, StoreError, Timestamp};
 use tokio::time::timeout;
@@ -98,6 +99,14 @@ impl SagaStore for Broken {
             _ => {}
         }
         Ok(due)
+    }
+
+    async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
+        let mut in_use = self.inner.in_use().await?;
+        if self.has(Defect::CountsNoSagas) {
+            in_use.iter_mut().for_each(|it| it.sagas = 1);
+        }
+        Ok(in_use)
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {
