@@ -43,7 +43,7 @@
 //!
 //! | for | there is |
 //! |---|---|
-//! | a saga of yours | [`prove`], [`simulate`], [`Subject`] |
+//! | a saga of yours | [`prove`], [`simulate`], [`Subject`]; [`Scenario`], a story that you write |
 //! | a backend for state | [`store`], [`inbox`], [`purge`], [`dead_letters`] |
 //! | time that moves when a test says so, or when nothing else is to be done | [`ManualClock`], [`SimulatedClock`] |
 //! | records that no sound producer sends, and what every consumer makes of them | [`poison`] |
@@ -64,6 +64,7 @@ mod proof;
 mod proxy;
 pub mod purge;
 mod run;
+mod scenario;
 pub mod store;
 pub mod transport;
 
@@ -76,3 +77,4 @@ pub use proof::{Report, SimulatedClock, Subject, prove, simulate};
 pub use proxy::{Proxy, Side};
 #[doc(hidden)]
 pub use run::run;
+pub use scenario::{Asked, Scenario};

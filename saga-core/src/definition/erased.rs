@@ -1,6 +1,7 @@
 //! A definition without its types: what the machine and the engine read.
 
 use std::any::{Any, TypeId};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -112,6 +113,12 @@ impl Definition {
     #[must_use]
     pub fn is_compensation_only(&self, step: &StepName) -> bool {
         self.steps.iter().any(|it| it.name == *step && it.kind == StepKind::Prior)
+    }
+
+    /// Returns the participants that the saga asks, each once.
+    #[must_use]
+    pub fn participants(&self) -> BTreeSet<&ParticipantName> {
+        self.commands().map(|(participant, _)| participant).collect()
     }
 
     pub(crate) fn commands(&self) -> impl Iterator<Item = (&ParticipantName, &MessageType)> {

@@ -161,7 +161,12 @@ impl Turn<'_> {
         if fired { Verdict::Applied } else { Verdict::Ignored(Ignored::NotDue) }
     }
 
-    fn step_timer_fired(&mut self, index: usize, step: StepProgress, reachable_since: Timestamp) {
+    pub(super) fn step_timer_fired(
+        &mut self,
+        index: usize,
+        step: StepProgress,
+        reachable_since: Timestamp,
+    ) {
         match step.state {
             StepState::Waiting => {
                 self.progress.steps[index].state = StepState::Succeeded;

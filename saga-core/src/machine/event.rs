@@ -56,7 +56,8 @@ pub enum OperatorAction {
     Skip,
     /// Go on with an outcome that was found out by other means.
     Resolve(Resolution),
-    /// Let a step's timer fire at another time.
+    /// Let a step's timer fire at another time; at a time that is past it fires at once, also if its
+    /// participant could not be reached lately.
     MoveTimer {
         /// The step that waits.
         step: StepName,

@@ -35,6 +35,10 @@ impl Turn<'_> {
         }
         self.progress.steps[index].due = due;
         self.note(index, HistoryKind::Operator, note);
+        if due <= self.now && self.progress.parked.is_none() {
+            // A person decides, however long the participant could not be reached.
+            self.step_timer_fired(index, self.step(index), Timestamp::default());
+        }
         Verdict::Applied
     }
 

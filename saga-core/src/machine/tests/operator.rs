@@ -183,3 +183,12 @@ fn what_a_person_did_is_in_the_history_with_who_and_why() {
     assert_eq!(history[0].detail, "retry by ada: looked into it");
     assert_eq!(history[0].step, Some(name("a")));
 }
+
+#[test]
+fn a_timer_that_is_moved_to_the_past_fires_at_once_whoever_was_away() {
+    let mut run = Run::start(saga());
+    let action = OperatorAction::MoveTimer { step: name("a"), due: run.now };
+    assert_eq!(run.operate(action), Verdict::Applied);
+    assert!(run.noted.contains(&HistoryKind::TimedOut), "{:?}", run.noted);
+    assert_ne!(run.view("a").attempt, 0);
+}
