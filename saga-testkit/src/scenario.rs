@@ -119,9 +119,12 @@ impl<T: Transport + Clone> Scenario<T> {
         saga: Saga<D>,
         data: D,
     ) -> Self {
+        let definition = saga.definition();
         let topics: Vec<_> =
-            saga.definition().participants().into_iter().map(ParticipantName::commands).collect();
-        transport.ensure_topics(&topics).await.expect("the broker answers");
+            definition.participants().into_iter().map(ParticipantName::commands).collect();
+        let events = definition.participants().into_iter().map(ParticipantName::events);
+        let both: Vec<_> = topics.iter().cloned().chain(events).collect();
+        transport.ensure_topics(&both).await.expect("the broker answers");
         let publisher = Arc::new(transport.publisher().await.expect("the broker answers"));
         let id = SagaId::now();
         let group = ParticipantName::parse(format!("{NAME}-{id}")).expect("a short name");
