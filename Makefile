@@ -26,6 +26,15 @@ check: fmt-check lint doc build test ## Everything CI checks, except the e2e run
 test: ## All tests and doctests, against a real PostgreSQL and Kafka
 	$(with_services); $(CARGO) test --workspace $(TEST_FEATURES) $(CARGO_FLAGS)
 
+# More of what is done by chance, for `make test-long ROUNDS=20`.
+ROUNDS ?= 3
+
+.PHONY: test-long
+test-long: ## What takes longer: outages of a minute, and ROUNDS=3 times as many crashes
+	$(with_services); OUTAGE_SECONDS=60 $(CARGO) test -p saga-kafka --test outage $(TEST_FEATURES) $(CARGO_FLAGS) -- --ignored --nocapture
+	$(with_services); CRASH_ROUNDS=$(ROUNDS) $(CARGO) test -p saga-kafka --test crash_matrix $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture
+	MODEL_SIZE=1 $(CARGO) test --release -p saga-testkit --test models $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture
+
 .PHONY: e2e
 e2e: ## The long run: the example services with faults injected
 	$(CARGO) build -p examples --examples $(CARGO_FLAGS)

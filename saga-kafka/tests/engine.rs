@@ -33,24 +33,46 @@ use support::{
 /// Longer than any time-out of these brokers and clients.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// An engine and two participants, each with a database of its own, on one broker.
+/// An engine and two participants on one broker, and the databases that outlive them.
 struct World {
     engine: Engine,
     participants: [RunningParticipant; 2],
+    sagas: MemoryStore,
     effects: Db,
+    shop: Shop,
     started: AtomicU32,
 }
 
 impl World {
     fn new(transport: &(impl Transport + Clone), saga: Saga<Order>) -> Self {
-        let (shop, effects) = (Shop::default(), MemoryStore::with_state(Effects::new()));
+        let effects = MemoryStore::with_state(Effects::new());
+        Self::over(MemoryStore::new(), effects, Shop::default(), transport, saga)
+    }
+
+    fn over(
+        sagas: MemoryStore,
+        effects: Db,
+        shop: Shop,
+        transport: &(impl Transport + Clone),
+        saga: Saga<Order>,
+    ) -> Self {
         let participants = [
             stock(&shop).start(effects.clone(), transport.clone()),
             bank(&shop).start(effects.clone(), transport.clone()),
         ];
-        let engine = Engine::builder(SHOP, MemoryStore::new()).saga(saga);
+        let engine = Engine::builder(SHOP, sagas.clone()).saga(saga);
         let engine = engine.transport(transport.clone()).start().expect("the parts fit");
-        Self { engine, participants, effects, started: AtomicU32::new(0) }
+        Self { engine, participants, sagas, effects, shop, started: AtomicU32::new(0) }
+    }
+
+    /// Stops everything in order, in bounded time, and starts it again on the same databases.
+    async fn restarted(self, transport: &(impl Transport + Clone), saga: Saga<Order>) -> Self {
+        let Self { sagas, effects, shop, started, .. } = &self;
+        let (sagas, effects, shop) = (sagas.clone(), effects.clone(), shop.clone());
+        let started = AtomicU32::new(started.load(Ordering::SeqCst));
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.end()).await;
+        ended.expect("an orderly end takes 10 s at most");
+        Self { started, ..Self::over(sagas, effects, shop, transport, saga) }
     }
 
     async fn start(&self) -> StartedSaga {
@@ -231,5 +253,51 @@ async fn f16_a_record_that_a_topic_refuses_waits_alone_until_the_limit_is_raised
     let raised = admin.alter_configs([&raise], &AdminOptions::new()).await.expect("an answer");
     raised[0].as_ref().expect("the limit is raised");
     world.complete(vec![refused], "the limit is raised").await;
+    world.end().await;
+}
+
+/// F06, I4, I15: what is in hand is done, what is not is left to whoever comes next, and nothing is done twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i15_an_orderly_end_under_load_is_quick_and_repeats_no_effect() {
+    const ROUNDS: u32 = 3;
+    const ORDERS: u32 = 300;
+    let transport = Private::new(broker::transport().await, &broker::prefix("orderly"));
+    let mut world = World::new(&transport, saga());
+    let mut sagas = Vec::new();
+    for round in 1..=ROUNDS {
+        sagas.extend(world.start_all(ORDERS).await.into_iter().map(|it| it.saga()));
+        // In the midst of it.
+        while world.shop.calls.load(Ordering::SeqCst) < (round - 1) * 4 * ORDERS + ORDERS {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        world = world.restarted(&transport, saga()).await;
+    }
+    for saga in sagas {
+        let end = tokio::time::timeout(PATIENCE, world.engine.outcome(saga)).await;
+        assert_eq!(end.expect("it ends").expect("the engine works"), Status::Completed);
+    }
+    let (effects, calls) = (world.effects.read(Vec::len), world.shop.calls.load(Ordering::SeqCst));
+    let expected = 4 * ROUNDS * ORDERS;
+    assert_eq!((effects, calls), (expected as usize, expected), "effects, and tries to make one");
+    world.end().await;
+}
+
+/// F12, I4: engines and participants join and leave while orders keep coming, and nobody outside sees any of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f12_services_that_come_and_go_use_up_no_attempt_and_double_nothing() {
+    let transport = Private::new(broker::transport().await, &broker::prefix("rebalance"));
+    let world = World::new(&transport, saga());
+    let mut sagas = world.start_all(50).await;
+    for _ in 0..4 {
+        let (store, effects, shop) =
+            (world.sagas.clone(), world.effects.clone(), world.shop.clone());
+        let guest = World::over(store, effects, shop, &transport, saga());
+        for _ in 0..20 {
+            sagas.extend(world.start_all(5).await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        guest.end().await;
+    }
+    world.complete(sagas, "services come and go").await;
     world.end().await;
 }

@@ -1,132 +1,20 @@
 //! What the database does to sagas that are under way: it uses up no attempt, and doubles nothing.
 
+#[path = "support/shop.rs"]
+mod shop;
 mod support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use saga_core::machine::HistoryKind;
-use saga_core::{
-    Cause, Command, Compensate, Context, Engine, Handle, HandlerResult, IdempotencyKey, Json,
-    MemoryTransport, Message, MessageType, Participant, ParticipantName, Reply, RunningParticipant,
-    Saga, SagaData, SagaName, Status, Step, StepName,
-};
+use saga_core::{Engine, IdempotencyKey, MemoryTransport, RunningParticipant, Status};
 use saga_postgres::{PostgresStore, SchemaName};
 use saga_testkit::{Proxy, Side};
-use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use sqlx::postgres::PgPoolOptions;
 
+use shop::{Order, SHOP, Stock, insist};
 use support::{Fresh, fresh, proxy};
-
-const SHOP: ParticipantName = ParticipantName::new("shop");
-const STOCK: ParticipantName = ParticipantName::new("stock");
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Order {
-    order: String,
-}
-
-impl SagaData for Order {
-    const SAGA: SagaName = SagaName::new("order");
-    type Codec = Json;
-}
-
-macro_rules! messages {
-    ($($name:ident),*) => {$(
-        #[derive(Debug, Serialize, Deserialize)]
-        struct $name {
-            order: String,
-        }
-
-        impl Message for $name {
-            const TYPE: MessageType = MessageType::new(stringify!($name));
-            type Codec = Json;
-        }
-    )*};
-}
-
-messages!(Done);
-
-/// Writes an effect and then goes on for a while, in which the connection may be lost.
-#[derive(Clone, Default)]
-struct Stock {
-    calls: Arc<AtomicU32>,
-}
-
-macro_rules! commands {
-    ($($command:ident),*) => {$(
-        messages!($command);
-
-        impl Command for $command {
-            type Reply = Done;
-            const PARTICIPANT: ParticipantName = STOCK;
-        }
-
-        impl Handle<$command, PgConnection> for Stock {
-            async fn handle(
-                &self,
-                command: $command,
-                cx: &mut Context<'_, PgConnection>,
-            ) -> HandlerResult<Done> {
-                self.calls.fetch_add(1, Ordering::SeqCst);
-                let effect = format!("{} {}", command.order, stringify!($command));
-                let insert = sqlx::query("insert into effect (key) values ($1)").bind(effect);
-                insert.execute(&mut *cx.connection()).await?;
-                sqlx::query("select pg_sleep(0.002)").execute(cx.connection()).await?;
-                Ok(Reply::succeeded(Done { order: command.order }))
-            }
-        }
-    )*};
-}
-
-commands!(Reserve, Release, Ship);
-
-struct ReserveStock;
-struct ShipGoods;
-
-impl Step<Order> for ReserveStock {
-    const NAME: StepName = StepName::new("reserve");
-    type Command = Reserve;
-
-    fn command(&self, order: &Order) -> Reserve {
-        Reserve { order: order.order.clone() }
-    }
-}
-
-impl Compensate<Order> for ReserveStock {
-    type Compensation = Release;
-
-    fn compensation(&self, order: &Order, _: &Cause) -> Release {
-        Release { order: order.order.clone() }
-    }
-}
-
-impl Step<Order> for ShipGoods {
-    const NAME: StepName = StepName::new("ship");
-    type Command = Ship;
-
-    fn command(&self, order: &Order) -> Ship {
-        Ship { order: order.order.clone() }
-    }
-}
-
-/// Calls again for as long as the database is away, as whoever starts a saga would: with the same key.
-async fn insist<T, E: std::fmt::Debug, F>(mut call: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, E>>,
-{
-    let calls = async {
-        loop {
-            match call().await {
-                Ok(answer) => return answer,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_mins(1), calls).await.expect("it is done in time")
-}
 
 /// Where the participant is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -156,15 +44,8 @@ impl World {
         let schema = SchemaName::parse(&fresh.schema).expect("a name");
         let store = store.schema(schema).timeout(Duration::from_millis(1_500));
         let (transport, stock) = (MemoryTransport::new(), Stock::default());
-        let participant = Participant::builder(STOCK)
-            .handle::<Reserve>(stock.clone())
-            .handle::<Release>(stock.clone())
-            .handle::<Ship>(stock.clone())
-            .handler_timeout(Duration::from_secs(1))
-            .build()
-            .expect("the handlers are sound");
-        let saga = Saga::<Order>::builder().step(ReserveStock).pivot(ShipGoods).build();
-        let engine = Engine::builder(SHOP, store.clone()).saga(saga.expect("the saga is sound"));
+        let participant = shop::stock(&stock);
+        let engine = Engine::builder(SHOP, store.clone()).saga(shop::saga());
         let (engine, participant) = match stand {
             Stand::Apart => {
                 let participant = participant.start(store, transport.clone());

@@ -27,6 +27,12 @@ impl Cache {
         self.young.contains_key(&saga) || self.old.contains_key(&saga)
     }
 
+    /// Forgets the sagas of homes that another engine owns now: it commits them, and what is here gets old.
+    pub(super) fn keep_homes(&mut self, is_ours: impl Fn(u32) -> bool) {
+        self.young.retain(|_, work| is_ours(work.home));
+        self.old.retain(|_, work| is_ours(work.home));
+    }
+
     pub(super) fn put(&mut self, mut work: Work) {
         if self.young.len() >= self.generation_max {
             self.old = std::mem::take(&mut self.young);

@@ -322,6 +322,8 @@ impl Worker {
                 // A lane that is behind stays so: this engine may still commit for it, and that must
                 // not overtake what waits in the store. Who owns it now may publish the same.
                 self.routing.revoke(&partitions);
+                let owned = self.routing.owned();
+                self.cache.keep_homes(|home| owned.contains(&home));
                 debug!(?partitions, "partitions handed over");
             }
             Err(error) if error.is_transient() => {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, info};
 
 use super::Row;
 use crate::policy::retry::Backoff;
@@ -12,11 +12,13 @@ use crate::transport::{Record, TransportError};
 use crate::{OutboxId, Topic};
 
 /// How long what was refused waits before it is tried again.
-const PATIENCE: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_mins(1));
+const PATIENCE: Backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_mins(1));
 /// Most bytes that wait in memory.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// After so many refusals in a row nothing more of a topic is tried.
 const STRIKES: u32 = 8;
+/// So often a topic may be missing before it is an error: services that start together make theirs one by one.
+const YOUNG: u32 = 3;
 
 /// Records that the broker refuses, and those behind them under the same key.
 ///
@@ -62,7 +64,11 @@ impl Refused {
         let strikes = self.strikes.entry(record.topic.clone()).or_default();
         *strikes += 1;
         let key = String::from_utf8_lossy(&record.key);
-        if *strikes >= STRIKES || matches!(problem, TransportError::UnknownTopic { .. }) {
+        let is_unknown = matches!(problem, TransportError::UnknownTopic { .. });
+        if is_unknown && self.tries < YOUNG {
+            info!(topic = %record.topic, "the topic is not there yet; what is for it waits in the outbox");
+            self.topics.insert(record.topic.clone());
+        } else if is_unknown || *strikes >= STRIKES {
             error!(
                 topic = %record.topic, %row, error = problem as &dyn std::error::Error,
                 "the broker takes nothing for this topic; it waits in the outbox and is tried again"
