@@ -169,6 +169,7 @@ impl<S: Outbox> Worker<S> {
         let mut rows = self.store.unsent(std::slice::from_ref(lane), bytes).await?;
         let held = self.outlet.held();
         rows.retain(|row| !held.contains(&row.id));
+        // What must stay in the store is read again the next time.
         self.outlet.push_rows(rows);
         Ok(())
     }

@@ -132,23 +132,26 @@ impl Outlet {
         if self.behind.contains(&lane) {
             return;
         }
-        if self.has_room() {
-            self.put(committed);
-        } else {
+        if !self.has_room() {
             warn!(lane, "the broker takes too little; messages wait in the outbox");
+            self.behind.insert(lane);
+        } else if !self.put(committed) {
             self.behind.insert(lane);
         }
     }
 
-    fn put(&mut self, committed: Committed) {
+    /// Puts a row in line. Returns false if there is no room for what must wait behind something
+    /// refused: then the row stays in the store, with all that follows in its lane.
+    fn put(&mut self, committed: Committed) -> bool {
         let Committed { id, lane, bytes, records } = committed;
         let mut row = Row { id, lane, records, bytes, since: Instant::now(), receipt: None };
-        if self.refused.is_full() {
-            self.try_refused_again();
+        if self.refused.is_full() && row.records.iter().any(|it| self.refused.holds(it)) {
+            warn!(lane, "the broker refuses too much; messages wait in the outbox");
+            return false;
         }
         if self.refused.take_from(&mut row) {
             if row.records.is_empty() {
-                return;
+                return true;
             }
             *self.parts_left.entry(id).or_default() += 1;
         }
@@ -160,21 +163,31 @@ impl Outlet {
         self.bytes += row.bytes;
         *self.on_their_way.entry(row.lane).or_default() += 1;
         self.rows.push_back(row);
+        true
     }
 
-    /// Puts rows of the outbox in line; one that cannot be read stays where it is.
-    pub(crate) fn push_rows(&mut self, rows: Vec<OutboxRow>) {
+    /// Puts rows of the outbox in line; one that cannot be read stays where it is. Returns the lanes
+    /// of which some must stay there for now.
+    pub(crate) fn push_rows(&mut self, rows: Vec<OutboxRow>) -> BTreeSet<u32> {
+        let mut stand_still = BTreeSet::new();
         for row in rows {
+            let lane = row.lane.number();
+            if stand_still.contains(&lane) {
+                continue;
+            }
             match row.records() {
                 Ok(records) => {
-                    let (lane, bytes) = (row.lane.number(), row.body.len());
-                    self.put(Committed { id: row.id, lane, bytes, records });
+                    let bytes = row.body.len();
+                    if !self.put(Committed { id: row.id, lane, bytes, records }) {
+                        stand_still.insert(lane);
+                    }
                 }
                 Err(error) => {
                     warn!(row = %row.id, lane = %row.lane, %error, "outbox row cannot be read; it stays in the outbox");
                 }
             }
         }
+        stand_still
     }
 
     /// Returns the rows that are here: on their way, refused, or sent and still to be deleted.
@@ -225,7 +238,7 @@ impl Outlet {
     ///
     /// What is acknowledged is to be deleted first, so that it is not read again.
     pub(crate) fn to_read_back(&self) -> Option<(Vec<u32>, usize)> {
-        if self.behind.is_empty() || !self.has_room() {
+        if self.behind.is_empty() || !self.has_room() || self.refused.is_full() {
             return None;
         }
         let is_free = |lane: &u32| !self.on_their_way.contains_key(lane);
@@ -249,7 +262,7 @@ impl Outlet {
         let (new, before) = (rows.len(), self.rows.len());
         let refused: HashSet<_> = self.refused.ids().collect();
         rows.retain(|row| !refused.contains(&row.id));
-        self.push_rows(rows);
+        let stand_still = self.push_rows(rows);
         let pushed = self.rows.len() - before;
         if pushed > 0 {
             info!(rows = pushed, "publishing what waits in the outbox");
@@ -263,6 +276,7 @@ impl Outlet {
         } else if pushed == 0 && new > 0 && !looks_on {
             self.behind.retain(|lane| !seen.contains(lane));
         }
+        self.behind.extend(stand_still);
         is_last || new > 0
     }
 

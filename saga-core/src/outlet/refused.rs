@@ -13,7 +13,7 @@ use crate::{OutboxId, Topic};
 
 /// How long what was refused waits before it is tried again.
 const PATIENCE: Backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_mins(1));
-/// Most bytes that wait in memory.
+/// Once so many bytes wait in memory, what is newly committed behind them stays in the store.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// After so many refusals in a row nothing more of a topic is tried.
 const STRIKES: u32 = 8;
@@ -95,16 +95,18 @@ impl Refused {
         }
     }
 
+    /// Returns true if a record has to wait.
+    pub(super) fn holds(&self, record: &Record) -> bool {
+        self.topics.contains(&record.topic)
+            || self.keys.contains(&(record.topic.clone(), record.key.clone()))
+    }
+
     /// Takes out of a row what has to wait. Returns true if there was something.
     pub(super) fn take_from(&mut self, row: &mut Row) -> bool {
         if self.keys.is_empty() && self.topics.is_empty() {
             return false;
         }
-        let waits = |record: &mut Record| {
-            self.topics.contains(&record.topic)
-                || self.keys.contains(&(record.topic.clone(), record.key.clone()))
-        };
-        let records: Vec<_> = row.records.extract_if(.., waits).collect();
+        let records: Vec<_> = row.records.extract_if(.., |it| self.holds(it)).collect();
         if records.is_empty() {
             return false;
         }

@@ -186,3 +186,28 @@ async fn f16_a_topic_that_takes_nothing_holds_up_no_other_topic() {
     engine.shutdown().await.expect("an orderly end");
     stock.shutdown().await.expect("an orderly end");
 }
+
+/// F16, I5, I7, I16: beyond some megabytes, what has to wait does so in the store.
+#[tokio::test(start_paused = true)]
+async fn f16_more_than_fits_behind_a_refused_fact_stays_in_the_store_and_in_order() {
+    let (transport, db) = (Picky::refusing(["bad"]), database());
+    transport.ensure_topics(&[OrderPlaced::SOURCE.events()]).await.expect("topics");
+    let relay = Relay::start(db.clone(), transport.clone());
+    let large = |number: u32| format!("{number} {}", "x".repeat(900_000));
+    enqueue(&db, &[("a", "bad")]).await;
+    for number in 0..8 {
+        enqueue(&db, &[("a", &large(number))]).await;
+    }
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    enqueue(&db, &[("a", "last")]).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert!(told(&transport, "a").is_empty());
+    assert_eq!(db.outbox_len(), 10);
+    transport.mend();
+    tokio::time::sleep(Duration::from_mins(3)).await;
+    let words = told(&transport, "a");
+    let words: Vec<_> = words.iter().filter_map(|it| it.split(' ').next()).collect();
+    assert_eq!(words, ["bad", "0", "1", "2", "3", "4", "5", "6", "7", "last"]);
+    assert_eq!(db.outbox_len(), 0);
+    relay.shutdown().await.expect("an orderly end");
+}
