@@ -301,3 +301,37 @@ async fn f12_services_that_come_and_go_use_up_no_attempt_and_double_nothing() {
     world.complete(sagas, "services come and go").await;
     world.end().await;
 }
+
+/// I4, I10: attempts are counted in the saga, so it does not matter how many engines and participants there are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_are_those_of_the_policy_with_one_three_and_twelve_of_each() {
+    const ORDERS: usize = 10;
+    for count in [1, 3, 12] {
+        let transport = Private::new(broker::transport().await, &broker::prefix("attempts"));
+        let first = World::new(&transport, saga());
+        let mut others = Vec::new();
+        for _ in 1..count {
+            let (store, effects, shop) =
+                (first.sagas.clone(), first.effects.clone(), first.shop.clone());
+            others.push(World::over(store, effects, shop, &transport, saga()));
+        }
+        let mut sagas = Vec::new();
+        for number in 0..ORDERS {
+            let name = format!("o-{number}");
+            let engine = others.get(number % count).map_or(&first.engine, |it| &it.engine);
+            let start = engine.start(key(&name), order(&name, "reserve:fail"));
+            sagas.push(start.await.expect("accepted").saga());
+        }
+        for saga in sagas {
+            let end = tokio::time::timeout(PATIENCE, first.engine.outcome(saga)).await;
+            assert_eq!(end.expect("it ends").expect("the engine works"), Status::Compensated);
+            let history = first.engine.history(saga).await.expect("a history");
+            let failed = history.iter().filter(|it| it.kind == HistoryKind::AttemptFailed).count();
+            assert_eq!(failed, 3, "{count} of each: {history:#?}");
+        }
+        for other in others {
+            other.end().await;
+        }
+        first.end().await;
+    }
+}

@@ -79,7 +79,7 @@ impl<S: Inbox> Service<S> {
             } else {
                 error!(command = %id, deaths, "not carried out any more: whoever began it died");
                 let message = format!("{deaths} processes died while they carried it out");
-                self.answer_failure(&suspect, Failure { message, is_terminal: true }).await?;
+                self.answer_failure(&suspect, Failure::terminal(message)).await?;
                 // Who retries it after a look has all tries anew.
                 Outage::outlasted(&self.stop, || self.store.end_attempts(&ids)).await?;
             }

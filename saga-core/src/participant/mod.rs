@@ -48,7 +48,7 @@ pub use inbox::{Handled, Inbox, InboxRecord, Remembered};
 pub use running::RunningParticipant;
 
 pub(crate) use route::Answer;
-use route::{All, Answers, Each, External, Route};
+use route::{All, Answers, Each, External, Failure, Route};
 pub(crate) use transactional::LOST_MAX;
 
 /// How long one call of a handler may take, unless [`ParticipantBuilder::handler_timeout`] says otherwise.
@@ -122,7 +122,11 @@ impl<Conn: Send + 'static> Participant<Conn> {
                 indices.iter().for_each(|&index| answers[index] = Some(no_handler.clone()));
                 continue;
             };
-            let (answered, told) = handler.handle(&group, connection, self.handler_timeout).await?;
+            let handled = handler.handle(&group, connection, self.handler_timeout).await;
+            let (answered, told) = handled.map_err(|failure| {
+                let culprit = failure.culprit.map(|index| indices[index]);
+                Failure { culprit, ..failure }
+            })?;
             indices.iter().zip(answered).for_each(|(&index, it)| answers[index] = Some(it));
             facts.extend(told);
         }

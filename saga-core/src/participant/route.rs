@@ -41,6 +41,8 @@ pub(super) type Answers = Result<(Vec<Answer>, Vec<Record>), Failure>;
 pub(super) struct Failure {
     pub(super) message: String,
     pub(super) is_terminal: bool,
+    /// Which of them is to blame, if that is known.
+    pub(super) culprit: Option<usize>,
 }
 
 pub(super) trait DynHandle<Conn>: Send + Sync {
@@ -77,17 +79,23 @@ impl<C: Command, Conn: Send, H: Handle<C, Conn>> DynHandle<Conn> for Each<C, H> 
         connection: &'a mut Conn,
         limit: Duration,
     ) -> BoxFuture<'a, Answers> {
-        Box::pin(caught(async move {
+        Box::pin(async move {
             let mut answers = Vec::with_capacity(commands.len());
             let mut facts = Vec::new();
-            for envelope in commands {
-                let command = decode::<C>(envelope)?;
-                let mut cx = context::<C, _>(envelope, connection, &mut facts);
-                let call = stay_awake(self.0.handle(command, &mut cx), limit);
-                answers.push(answer::<C>(call.await??)?);
+            let work = caught(async {
+                for envelope in commands {
+                    let command = decode::<C>(envelope)?;
+                    let mut cx = context::<C, _>(envelope, connection, &mut facts);
+                    let call = stay_awake(self.0.handle(command, &mut cx), limit);
+                    answers.push(answer::<C>(call.await??)?);
+                }
+                Ok(())
+            });
+            match work.await {
+                Ok(()) => Ok((answers, facts)),
+                Err(failure) => Err(Failure { culprit: Some(answers.len()), ..failure }),
             }
-            Ok((answers, facts))
-        }))
+        })
     }
 }
 
@@ -106,7 +114,7 @@ impl<C: Command, Conn: Send, H: HandleAll<C, Conn>> DynHandle<Conn> for All<C, H
             if replies.len() != commands.len() {
                 let (got, want) = (replies.len(), commands.len());
                 let message = format!("handler answered {got} of {want} commands");
-                return Err(Failure { message, is_terminal: true });
+                return Err(Failure::terminal(message));
             }
             let answers: Result<Vec<Answer>, _> = replies.into_iter().map(answer::<C>).collect();
             Ok((answers?, facts))
@@ -149,7 +157,7 @@ async fn stay_awake<F: Future>(call: F, limit: Duration) -> Result<F::Output, Fa
 
 /// Gives a handler up that takes longer than its limit.
 async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T, Failure> {
-    let late = |_| Failure { message: format!("no answer within {limit:?}"), is_terminal: false };
+    let late = |_| Failure::transient(format!("no answer within {limit:?}"));
     tokio::time::timeout(limit, call).await.map_err(late)
 }
 
@@ -157,29 +165,26 @@ async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T, 
 async fn caught<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
         let message = format!("handler panicked: {}", panic_text(&*panic));
-        Err(Failure { message, is_terminal: true })
+        Err(Failure::terminal(message))
     })
 }
 
 fn decode<C: Command>(envelope: &Envelope) -> Result<C, Failure> {
-    <C as Message>::Codec::decode(envelope.payload.as_bytes()).map_err(|error| Failure {
-        message: format!("command cannot be decoded: {error}"),
-        is_terminal: true,
-    })
+    <C as Message>::Codec::decode(envelope.payload.as_bytes())
+        .map_err(|error| Failure::terminal(format!("command cannot be decoded: {error}")))
 }
 
 fn answer<C: Command>(reply: Reply<C::Reply>) -> Result<Answer, Failure> {
     let message_type = <C::Reply as Message>::TYPE;
     match reply {
         Reply::Succeeded(reply) => {
-            let payload = <C::Reply as Message>::Codec::encode(&reply).map_err(|error| {
-                Failure { message: format!("reply cannot be encoded: {error}"), is_terminal: true }
-            })?;
+            let payload = <C::Reply as Message>::Codec::encode(&reply)
+                .map_err(|error| Failure::terminal(format!("reply cannot be encoded: {error}")))?;
             if payload.0.len() > PAYLOAD_BYTES_MAX {
                 let bytes = payload.0.len();
                 let message =
                     format!("reply has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} can be sent");
-                return Err(Failure { message, is_terminal: true });
+                return Err(Failure::terminal(message));
             }
             Ok(Answer { outcome: Outcome::Succeeded, message_type, payload })
         }
@@ -204,6 +209,16 @@ fn context<'a, C: Command, Conn>(
 }
 
 impl Failure {
+    /// It may succeed later.
+    pub(super) const fn transient(message: String) -> Self {
+        Self { message, is_terminal: false, culprit: None }
+    }
+
+    /// It would fail again.
+    pub(super) const fn terminal(message: String) -> Self {
+        Self { message, is_terminal: true, culprit: None }
+    }
+
     /// Returns the outcome that a saga is told.
     pub(super) fn into_outcome(self) -> Outcome {
         let mut message = self.message;
@@ -217,6 +232,6 @@ impl Failure {
 
 impl From<HandlerError> for Failure {
     fn from(error: HandlerError) -> Self {
-        Self { message: error.to_string(), is_terminal: error.is_terminal() }
+        Self { message: error.to_string(), is_terminal: error.is_terminal(), culprit: None }
     }
 }

@@ -1,4 +1,5 @@
-//! Commands whose effect is in the participant's own database: one batch a transaction, smaller ones after a failure.
+//! Commands whose effect is in the participant's own database: one batch a transaction, and after a
+//! failure those that are not to blame without the one that is.
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -70,8 +71,14 @@ impl<S: Inbox> Service<S> {
                 continue;
             };
             if group.len() > 1 {
-                // The first half comes off the stack first, so order is kept.
-                groups.push(group.split_off(group.len() / 2));
+                // What comes first is pushed last, so order is kept.
+                match failure.culprit {
+                    Some(culprit) => {
+                        groups.push(group.split_off(culprit + 1));
+                        groups.push(group.split_off(culprit));
+                    }
+                    None => groups.push(group.split_off(group.len() / 2)),
+                }
                 groups.push(group);
                 continue;
             }
@@ -109,7 +116,7 @@ impl<S: Inbox> Service<S> {
             }
             Setback::Store(StoreError::Conflict) => {
                 let message = "it conflicts with itself or with what is on record".to_owned();
-                Ok(Some(Failure { message, is_terminal: false }))
+                Ok(Some(Failure::transient(message)))
             }
             Setback::Store(error) if error.is_transient() => {
                 tries.outage.outlast(error).await?;
@@ -117,7 +124,7 @@ impl<S: Inbox> Service<S> {
                 Ok(None)
             }
             Setback::Store(StoreError::Refused { source, .. }) => {
-                Ok(Some(Failure { message: source.to_string(), is_terminal: true }))
+                Ok(Some(Failure::terminal(source.to_string())))
             }
             Setback::Store(error) => Err(error.into()),
         }
@@ -144,7 +151,11 @@ impl<S: Inbox> Service<S> {
             let carried_out = self.participant.carry_out(&envelopes, connection).await;
             let (answers, facts) = match carried_out {
                 Ok(carried_out) => carried_out,
-                Err(failure) => return Err(self.blame(&mut transaction, failure).await),
+                Err(failure) => {
+                    let culprit = failure.culprit.map(|index| to_do[index]);
+                    let failure = Failure { culprit, ..failure };
+                    return Err(self.blame(&mut transaction, failure).await);
+                }
             };
             for (&index, answer) in to_do.iter().zip(answers) {
                 let recorded = barrier.record(commands[index].id, answer);

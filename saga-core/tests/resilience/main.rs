@@ -6,6 +6,7 @@ mod support;
 
 mod dead_letters;
 mod effects;
+mod flood;
 mod forged;
 mod isolation;
 mod killers;
