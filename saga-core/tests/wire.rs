@@ -103,6 +103,7 @@ fn a_saga_state_keeps_its_format() {
         attempt: 300,
         due_us: 1_721_032_200_123_456,
         succeeded: true,
+        refused: false,
         command: uuid(5),
     };
     let states = [

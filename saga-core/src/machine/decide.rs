@@ -40,6 +40,11 @@ pub fn decide(
     Decision { progress, verdict, commands, history }
 }
 
+/// The participant refused a step that only goes forward.
+const REJECTED: &str = "rejected";
+/// The participant refused a compensation.
+const COMPENSATION_REJECTED: &str = "compensation-rejected";
+
 /// One decision in the making.
 pub(super) struct Turn<'a> {
     pub(super) definition: &'a Definition,
@@ -136,7 +141,7 @@ impl Turn<'_> {
                 return Verdict::Ignored(Ignored::NotOutstanding);
             }
             Outcome::Rejected(message) => {
-                self.fail_compensation(index, "compensation-rejected", message);
+                self.fail_compensation(index, COMPENSATION_REJECTED, message);
             }
             Outcome::FailedPermanently(message) => {
                 self.fail_compensation(index, "compensation-failed", message);
@@ -252,7 +257,7 @@ impl Turn<'_> {
             self.turn_back(Cause { step, code });
         } else {
             self.progress.steps[index].state = StepState::Failed;
-            self.park(index, "rejected", code);
+            self.park(index, REJECTED, code);
         }
     }
 
@@ -348,6 +353,7 @@ impl Turn<'_> {
         // It may quote the message that was received.
         message.truncate(message.floor_char_boundary(FAILURE_BYTES_MAX));
         self.note(index, HistoryKind::Parked, format!("{code}: {message}"));
+        self.progress.steps[index].refused = matches!(code, REJECTED | COMPENSATION_REJECTED);
         let step = Some(self.definition.steps()[index].name.clone());
         // One person looks at one thing at a time: what is parked elsewhere stays there.
         if self.progress.parked.as_ref().is_none_or(|failure| failure.step == step) {
@@ -370,7 +376,14 @@ impl Turn<'_> {
         match (0..self.progress.steps.len()).find(|&index| self.is_held(index)) {
             Some(held) => {
                 let message = "found when the step before it was settled; see the history";
-                self.park(held, "failed", message.to_owned());
+                let code = match self.step(held) {
+                    StepProgress { refused: false, .. } => "failed",
+                    StepProgress { state: StepState::CompensationFailed, .. } => {
+                        COMPENSATION_REJECTED
+                    }
+                    _ => REJECTED,
+                };
+                self.park(held, code, message.to_owned());
             }
             None => self.note_saga(HistoryKind::Resumed, String::new()),
         }

@@ -49,7 +49,8 @@ impl Turn<'_> {
             self.ask_again();
             return Verdict::Applied;
         };
-        if self.was_rejected() {
+        // The inbox keeps a rejection under the command's id, which a retry does not change.
+        if self.step(index).refused {
             return Verdict::Refused(
                 "the participant has refused it on record and would again; skip or resolve it",
             );
@@ -73,12 +74,6 @@ impl Turn<'_> {
                 _ => {}
             }
         }
-    }
-
-    /// The inbox keeps a rejection under the command's id, which a retry does not change.
-    fn was_rejected(&self) -> bool {
-        let failure = self.progress.parked.as_ref();
-        failure.is_some_and(|it| matches!(it.code.as_str(), "rejected" | "compensation-rejected"))
     }
 
     /// A step that was asked for and is skipped is still undone if the saga turns back.

@@ -44,6 +44,8 @@ pub(super) struct StepProgress {
     pub(super) command: MessageId,
     /// Whether the forward command is known to have taken effect.
     pub(super) succeeded: bool,
+    /// Whether it failed because its participant refused it, on record; it would again.
+    pub(super) refused: bool,
 }
 
 /// Where a step stands.
@@ -396,6 +398,7 @@ impl StepProgress {
             due: Timestamp::default(),
             command: MessageId(Uuid::nil()),
             succeeded: state == StepState::Succeeded,
+            refused: false,
         }
     }
 
@@ -409,6 +412,7 @@ impl StepProgress {
             name: definition.name.to_string(),
             attempt: self.attempt,
             succeeded: self.succeeded,
+            refused: self.refused,
             due_us: if self.state.has_timer() { self.due.as_micros() } else { 0 },
             ..wire::StepState::default()
         };
@@ -432,6 +436,7 @@ impl StepProgress {
             due: Timestamp::from_micros(step.due_us),
             command: MessageId(command),
             succeeded: step.succeeded,
+            refused: step.refused,
         })
     }
 }

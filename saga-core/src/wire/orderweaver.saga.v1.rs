@@ -188,6 +188,9 @@ pub struct StepState {
     /// Whether the step's command is known to have taken effect; kept while the step is compensated.
     #[prost(bool, tag = "6")]
     pub succeeded: bool,
+    /// Whether the step, or its compensation, failed because it was refused: to ask again would be of no use.
+    #[prost(bool, tag = "7")]
+    pub refused: bool,
 }
 /// Nested message and enum types in `StepState`.
 pub mod step_state {

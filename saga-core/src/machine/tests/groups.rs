@@ -199,3 +199,17 @@ fn a_skipped_branch_that_was_asked_for_is_undone_like_the_others() {
     run.reject("c");
     assert_eq!(run.sent(), "~b", "nobody knows whether an earlier attempt took effect");
 }
+
+#[test]
+fn a_branch_that_was_refused_stays_so_while_a_person_looks_at_another() {
+    let saga = Saga::builder().then_parallel(|group| group.then(A).then(B)).build().unwrap();
+    let mut run = Run::start(saga);
+    run.reject("a");
+    run.reject("b");
+    assert_eq!(run.failure(), (Some("a"), "rejected"));
+    assert_eq!(run.operate(OperatorAction::Skip), Verdict::Applied);
+    assert_eq!(run.failure(), (Some("b"), "rejected"));
+    assert!(matches!(run.operate(OperatorAction::Retry), Verdict::Refused(_)));
+    assert_eq!(run.operate(resolve_succeeded()), Verdict::Applied);
+    assert_eq!(run.status(), Status::Completed);
+}

@@ -524,6 +524,7 @@ fn progress(saga: &Saga<Ledger>, at: Situation) -> Progress {
                 false => MessageId(Uuid::nil()),
             },
             succeeded: state == Succeeded,
+            refused: false,
         };
     }
     progress.direction = match at.heading {
