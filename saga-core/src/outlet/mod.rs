@@ -1,5 +1,6 @@
 //! Publishes committed outbox rows in order, and again after a failure.
 
+mod behind;
 mod refused;
 
 use std::collections::btree_map::Entry;
@@ -10,13 +11,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::policy::retry::Backoff;
 use crate::store::{Lane, OutboxRow, StoreError};
 use crate::transport::erased::{DynPublisher, DynTransport};
 use crate::transport::{Receipt, Record, TransportError};
-use crate::{OutboxId, Timestamp, Topic};
+use crate::{OutboxId, Topic};
 
 use refused::Refused;
 
@@ -221,87 +222,6 @@ impl Outlet {
         !self.acknowledged.is_empty()
     }
 
-    /// Notes that the store may have rows of these lanes that are not here.
-    pub(crate) fn fall_behind(&mut self, lanes: impl IntoIterator<Item = u32>) {
-        self.behind.extend(lanes);
-    }
-
-    /// Notes that these lanes are somebody else's: nothing more of them is to be read back.
-    pub(crate) fn leave(&mut self, lanes: impl IntoIterator<Item = u32>) {
-        for lane in lanes {
-            self.behind.remove(&lane);
-            self.refused.forget(lane);
-        }
-    }
-
-    /// Returns the lanes that can be read back now, and how many bytes: those of which nothing is on its way.
-    ///
-    /// What is acknowledged is to be deleted first, so that it is not read again.
-    pub(crate) fn to_read_back(&self) -> Option<(Vec<u32>, usize)> {
-        if self.behind.is_empty() || !self.has_room() || self.refused.is_full() {
-            return None;
-        }
-        let is_free = |lane: &u32| !self.on_their_way.contains_key(lane);
-        let lanes: Vec<_> = self.behind.iter().copied().filter(is_free).collect();
-        (!lanes.is_empty()).then_some((lanes, self.page))
-    }
-
-    /// Puts rows in line that were read back; fewer bytes than were asked for are all that there was.
-    ///
-    /// Returns false if nothing more can be read back before some rows are deleted.
-    pub(crate) fn read_back(
-        &mut self,
-        lanes: &[u32],
-        asked: usize,
-        mut rows: Vec<OutboxRow>,
-    ) -> bool {
-        let is_last = rows.iter().map(|row| row.body.len()).sum::<usize>() < asked;
-        let seen: BTreeSet<_> = rows.iter().map(|row| row.lane.number()).collect();
-        let acknowledged: HashSet<_> = self.acknowledged.iter().copied().collect();
-        rows.retain(|row| !acknowledged.contains(&row.id));
-        let (new, before) = (rows.len(), self.rows.len());
-        let refused: HashSet<_> = self.refused.ids().collect();
-        rows.retain(|row| !refused.contains(&row.id));
-        let stand_still = self.push_rows(rows);
-        let pushed = self.rows.len() - before;
-        if pushed > 0 {
-            info!(rows = pushed, "publishing what waits in the outbox");
-        }
-        // Rows that cannot be read stay, so a larger page looks behind them. What is behind the
-        // largest waits for somebody who mends or removes them.
-        let looks_on = new > 0 && pushed == 0 && !is_last && asked < PAGE_MAX;
-        self.page = if looks_on { asked * 2 } else { PAGE };
-        if is_last {
-            self.behind.retain(|lane| !lanes.contains(lane));
-        } else if pushed == 0 && new > 0 && !looks_on {
-            self.behind.retain(|lane| !seen.contains(lane));
-        }
-        self.behind.extend(stand_still);
-        is_last || new > 0
-    }
-
-    /// Returns those of our lanes that forgotten rows are to be searched for in, and how many bytes
-    /// to read; nothing if now is no time for it.
-    pub(crate) fn to_search(&self, ours: &BTreeSet<u32>) -> Option<(Vec<u32>, usize)> {
-        let lanes: Vec<_> = ours.difference(&self.behind).copied().collect();
-        let may_search = self.bytes < SEARCHED && !lanes.is_empty();
-        may_search.then_some((lanes, self.bytes() + SEARCHED))
-    }
-
-    /// Notes the lanes of rows that an earlier owner committed after we had looked, and then died.
-    pub(crate) fn searched(&mut self, unsent: Result<Vec<OutboxRow>, StoreError>, now: Timestamp) {
-        match unsent {
-            Ok(rows) => {
-                let held = self.held();
-                let forgotten = |row: &&OutboxRow| row.is_forgotten(now) && !held.contains(&row.id);
-                let lanes: Vec<_> =
-                    rows.iter().filter(forgotten).map(|row| row.lane.number()).collect();
-                self.fall_behind(lanes);
-            }
-            Err(error) => warn!(%error, "the outbox cannot be read; trying again"),
-        }
-    }
-
     /// Notes whether the rows of [`take_acknowledged`](Self::take_acknowledged) were deleted; if not, they are kept for later.
     pub(crate) fn deleted(&mut self, rows: Vec<OutboxId>, result: Result<(), StoreError>) {
         if let Err(error) = result {
@@ -411,74 +331,6 @@ impl Outlet {
             if *rows.get() == 0 {
                 rows.remove();
             }
-        }
-    }
-
-    /// Gives the publisher up, and finds out what is refused if something is.
-    fn recover(&mut self, error: &TransportError) {
-        self.publisher = None;
-        self.rows.iter_mut().for_each(|row| row.receipt = None);
-        let is_refused =
-            matches!(error, TransportError::Refused { .. } | TransportError::UnknownTopic { .. });
-        if is_refused && self.suspects > 0 {
-            self.set_aside(error);
-            return;
-        }
-        if is_refused {
-            // What travelled in one batch with the refused record is refused with it.
-            self.suspects = self.rows.len();
-        }
-        warn!(
-            rows = self.rows.len(),
-            error = error as &dyn std::error::Error,
-            "publishing failed; a new publisher will publish again what was not acknowledged"
-        );
-        self.failures += 1;
-        self.retry_at = Some(Instant::now() + BACKOFF.delay(self.failures, 0));
-    }
-
-    /// Lets the record at the front wait, and whatever must not overtake it.
-    fn set_aside(&mut self, error: &TransportError) {
-        let front = self.rows.front().expect("one of its records was refused");
-        self.refused.note(&front.records[0], front.id, error);
-        for mut row in std::mem::take(&mut self.rows) {
-            let before = row.bytes;
-            if !self.refused.take_from(&mut row) {
-                self.rows.push_back(row);
-                continue;
-            }
-            self.bytes -= before - row.bytes;
-            if row.records.is_empty() {
-                self.bytes -= row.bytes;
-                self.is_off(row.lane);
-            } else {
-                *self.parts_left.entry(row.id).or_default() += 1;
-                self.rows.push_back(row);
-            }
-        }
-        self.suspects = 0;
-    }
-
-    /// Puts what was refused in front of everything else.
-    fn try_refused_again(&mut self) {
-        let rows = self.refused.take();
-        info!(rows = rows.len(), "publishing what was refused");
-        self.suspects += rows.len();
-        for row in rows.into_iter().rev() {
-            self.bytes += row.bytes;
-            *self.on_their_way.entry(row.lane).or_default() += 1;
-            self.rows.push_front(Row { since: Instant::now(), ..row });
-        }
-    }
-
-    /// Notes that nothing is wrong with a row that was suspected; behind the last one all is published at once.
-    fn clear_suspect(&mut self) {
-        self.suspects -= 1;
-        if self.suspects == 0 {
-            if self.refused.is_empty() {
-                self.refused.settled();
-            }
-            self.publish_all();
         }
     }
 

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::Row;
+use super::{BACKOFF, Outlet, Row};
 use crate::policy::retry::Backoff;
 use crate::transport::{Record, TransportError};
 use crate::{OutboxId, Topic};
@@ -131,5 +131,75 @@ impl Refused {
     /// Notes that nothing is refused any more.
     pub(super) const fn settled(&mut self) {
         self.tries = 0;
+    }
+}
+
+impl Outlet {
+    /// Gives the publisher up, and finds out what is refused if something is.
+    pub(super) fn recover(&mut self, error: &TransportError) {
+        self.publisher = None;
+        self.rows.iter_mut().for_each(|row| row.receipt = None);
+        let is_refused =
+            matches!(error, TransportError::Refused { .. } | TransportError::UnknownTopic { .. });
+        if is_refused && self.suspects > 0 {
+            self.set_aside(error);
+            return;
+        }
+        if is_refused {
+            // What travelled in one batch with the refused record is refused with it.
+            self.suspects = self.rows.len();
+        }
+        warn!(
+            rows = self.rows.len(),
+            error = error as &dyn std::error::Error,
+            "publishing failed; a new publisher will publish again what was not acknowledged"
+        );
+        self.failures += 1;
+        self.retry_at = Some(Instant::now() + BACKOFF.delay(self.failures, 0));
+    }
+
+    /// Lets the record at the front wait, and whatever must not overtake it.
+    fn set_aside(&mut self, error: &TransportError) {
+        let front = self.rows.front().expect("one of its records was refused");
+        self.refused.note(&front.records[0], front.id, error);
+        for mut row in std::mem::take(&mut self.rows) {
+            let before = row.bytes;
+            if !self.refused.take_from(&mut row) {
+                self.rows.push_back(row);
+                continue;
+            }
+            self.bytes -= before - row.bytes;
+            if row.records.is_empty() {
+                self.bytes -= row.bytes;
+                self.is_off(row.lane);
+            } else {
+                *self.parts_left.entry(row.id).or_default() += 1;
+                self.rows.push_back(row);
+            }
+        }
+        self.suspects = 0;
+    }
+
+    /// Puts what was refused in front of everything else.
+    pub(super) fn try_refused_again(&mut self) {
+        let rows = self.refused.take();
+        info!(rows = rows.len(), "publishing what was refused");
+        self.suspects += rows.len();
+        for row in rows.into_iter().rev() {
+            self.bytes += row.bytes;
+            *self.on_their_way.entry(row.lane).or_default() += 1;
+            self.rows.push_front(Row { since: Instant::now(), ..row });
+        }
+    }
+
+    /// Notes that nothing is wrong with a row that was suspected; behind the last one all is published at once.
+    pub(super) fn clear_suspect(&mut self) {
+        self.suspects -= 1;
+        if self.suspects == 0 {
+            if self.refused.is_empty() {
+                self.refused.settled();
+            }
+            self.publish_all();
+        }
     }
 }
