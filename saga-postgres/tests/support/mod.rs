@@ -48,6 +48,14 @@ pub(crate) async fn pool() -> PgPool {
     options.connect_with(database().await).await.expect("connect to the database of this run")
 }
 
+/// The store of a test on one connection, whose statistics are those of the test.
+pub(crate) async fn one_connection(fresh: &Fresh) -> (PgPool, PostgresStore) {
+    let options = PgPoolOptions::new().max_connections(1);
+    let pool = options.connect_with(database().await).await.expect("connect");
+    let schema = SchemaName::parse(&fresh.schema).expect("a name");
+    (pool.clone(), PostgresStore::new(pool).schema(schema))
+}
+
 /// Returns the database of this run; the first test makes it and drops those of runs that are over.
 pub(crate) async fn database() -> PgConnectOptions {
     static DATABASE: OnceCell<(PgConnectOptions, Mutex<PgConnection>)> = OnceCell::const_new();
