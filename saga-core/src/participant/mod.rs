@@ -122,8 +122,8 @@ impl<Conn: Send + 'static> Participant<Conn> {
                 indices.iter().for_each(|&index| answers[index] = Some(no_handler.clone()));
                 continue;
             };
-            let handled = handler.handle(&group, connection, self.handler_timeout).await;
-            let (answered, told) = handled.map_err(|failure| {
+            let outcome = handler.handle(&group, connection, self.handler_timeout).await;
+            let (answered, told) = outcome.map_err(|failure| {
                 let culprit = failure.culprit.map(|index| indices[index]);
                 Failure { culprit, ..failure }
             })?;
