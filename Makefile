@@ -59,12 +59,13 @@ bench-verify: ## Each bench once, and every mode of order-saga with few orders: 
 	$(with_services); for where in local kafka; do for variant in A B C; do \
 	  for how in "--handlers each" "--handlers batch" --floor; do \
 	    echo "order-saga --participants $$where --variant $$variant $$how"; \
-	    $(CARGO) run -q -p benches --bin order-saga $(CARGO_FLAGS) -- \
+	    timeout 300 $(CARGO) run -q -p benches --bin order-saga $(CARGO_FLAGS) -- \
 	      --n 500 --participants $$where --variant $$variant $$how; \
 	  done; done; done
 	$(with_services); for how in --backlog "--engines 2" "--engines 2 --kill"; do \
 	  echo "order-saga --participants kafka $$how"; \
-	  $(CARGO) run -q -p benches --bin order-saga $(CARGO_FLAGS) -- --n 500 --participants kafka $$how; done
+	  timeout 300 $(CARGO) run -q -p benches --bin order-saga $(CARGO_FLAGS) -- \
+	    --n 500 --participants kafka $$how; done
 
 .PHONY: fmt-check
 fmt-check: ## Is everything formatted?

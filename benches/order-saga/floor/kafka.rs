@@ -16,6 +16,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _, OwnedMessage};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
@@ -99,7 +100,8 @@ impl Kafka {
             let pool =
                 pool(url, "create table inbox (command_id uuid primary key, reply bytea not null)");
             let statement = participant_statement(&place.effects);
-            loops.push(tokio::spawn(participate(link, pool.await?, statement, stop.clone())));
+            let participant = participate(link, pool.await?, statement, stop.clone());
+            loops.push(tokio::spawn(stop_all(topic, participant, stop.clone())));
         }
         let create = format!(
             "create schema if not exists {SCHEMA}; create table {SCHEMA}.floor \
@@ -108,7 +110,8 @@ impl Kafka {
         let pool = pool(&place.orchestrator, &create).await?;
         let link = Link::new(brokers, REPLIES)?;
         let (requests, receiver) = mpsc::unbounded_channel();
-        loops.push(tokio::spawn(orchestrate(link, pool, receiver, stop.clone())));
+        let orchestrator = orchestrate(link, pool, receiver, stop.clone());
+        loops.push(tokio::spawn(stop_all(REPLIES, orchestrator, stop.clone())));
         Ok(Self { requests, stop, loops })
     }
 }
@@ -128,6 +131,20 @@ impl Shop for Kafka {
         }
         Ok(())
     }
+}
+
+/// Runs a loop; when it ends, the others do too, and no order waits for it.
+async fn stop_all(
+    topic: &str,
+    work: impl Future<Output = anyhow::Result<()>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let ended = work.await.with_context(|| format!("the raw loop of {topic} failed"));
+    if let Err(error) = &ended {
+        eprintln!("{error:#}");
+    }
+    stop.cancel();
+    ended
 }
 
 async fn pool(url: &str, create: &str) -> anyhow::Result<PgPool> {
@@ -333,12 +350,21 @@ impl Link {
 
     /// Waits for a letter, then takes all that are there.
     async fn receive(&mut self) -> anyhow::Result<Vec<(i32, Letter)>> {
-        let first = self.consumer.recv().await?.detach();
-        let mut letters = vec![first];
-        while letters.len() < BATCH_MAX
-            && let Some(more) = self.consumer.recv().now_or_never()
-        {
-            letters.push(more?.detach());
+        let mut letters = Vec::new();
+        while letters.len() < BATCH_MAX {
+            let received = match letters.is_empty() {
+                true => self.consumer.recv().await,
+                false => match self.consumer.recv().now_or_never() {
+                    Some(more) => more,
+                    None => break,
+                },
+            };
+            match received {
+                Ok(letter) => letters.push(letter.detach()),
+                // The client may hear of a topic later than whoever has just made it.
+                Err(KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         letters.iter().map(|letter| self.open(letter)).collect()
     }
