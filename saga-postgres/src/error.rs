@@ -1,5 +1,7 @@
 //! What the driver and the server say, as what the engine should do about it.
 
+use std::iter::successors;
+
 use saga_core::error::BoxError;
 use saga_core::store::StoreError;
 use sqlx::Error;
@@ -56,6 +58,21 @@ fn classify(operation: &'static str, stage: Stage, error: Error) -> StoreError {
         // Io, Tls, PoolTimedOut, Protocol and the like: the connection, not what was asked of it.
         error => unavailable(error),
     }
+}
+
+/// Returns what a handler met if that passes by itself.
+pub(crate) fn passing(failure: &(dyn std::error::Error + 'static)) -> Option<StoreError> {
+    let mut chain = successors(Some(failure), |error| error.source());
+    let reported = chain.find_map(|error| match error.downcast_ref::<Error>() {
+        Some(Error::Database(reported)) => reported.try_downcast_ref::<PgDatabaseError>(),
+        _ => None,
+    })?;
+    // 25006 a server that only reads, 40001 serialization failure, 40P01 deadlock, 53 resources, 55P03
+    // a lock that was not granted in time. A statement that takes too long (57014) may always do so.
+    let passes = matches!(reported.code(), "25006" | "40001" | "40P01" | "55P03")
+        || reported.code().starts_with("53");
+    let source = reported.message().into();
+    passes.then_some(StoreError::Unavailable { operation: "a handler", source })
 }
 
 const MIGRATE: &str = "call `PostgresStore::migrate` when the program starts";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use saga_core::BoxError;
 use saga_core::store::{StoreError, Transactional};
 use sqlx::postgres::{PgArguments, PgPoolOptions, PgRow};
 use sqlx::query::Query;
@@ -214,10 +215,15 @@ impl Transactional for PostgresStore {
         answer.map_err(|problem| self.suspect(error::statement(BEGIN, problem)))
     }
 
-    async fn ping(&self, transaction: &mut Self::Transaction) -> Result<(), StoreError> {
+    async fn examine(
+        &self,
+        transaction: &mut Self::Transaction,
+        failure: &BoxError,
+    ) -> Result<(), StoreError> {
         const PING: &str = "ping";
         let answer = self.answered(PING, transaction.ping()).await?;
-        answer.map_err(|problem| self.suspect(error::statement(PING, problem)))
+        answer.map_err(|problem| self.suspect(error::statement(PING, problem)))?;
+        error::passing(&**failure).map_or(Ok(()), Err)
     }
 
     fn connection(transaction: &mut Self::Transaction) -> &mut Self::Connection {

@@ -3,104 +3,18 @@
 #[path = "support/shop.rs"]
 mod shop;
 mod support;
+#[path = "support/world.rs"]
+mod world;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use saga_core::machine::HistoryKind;
-use saga_core::{Engine, IdempotencyKey, MemoryTransport, RunningParticipant, Status};
-use saga_postgres::{PostgresStore, SchemaName};
-use saga_testkit::{Proxy, Side};
-use sqlx::postgres::PgPoolOptions;
+use saga_testkit::Side;
+use sqlx::{Connection as _, PgConnection};
 
-use shop::{Order, SHOP, Stock, insist};
-use support::{Fresh, fresh, proxy};
-
-/// Where the participant is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stand {
-    /// In a service of its own.
-    Apart,
-    /// Inside the engine.
-    Inside,
-}
-
-/// An engine and a participant that reach their database through a network that can fail.
-struct World {
-    fresh: Fresh,
-    proxy: Proxy,
-    stock: Stock,
-    engine: Engine,
-    participant: Option<RunningParticipant>,
-}
-
-impl World {
-    async fn new(connections: u32, stand: Stand) -> Self {
-        let fresh = fresh().await;
-        let (proxy, url) = proxy().await;
-        let url = format!("{url}&options[search_path]={0}&application_name={0}", fresh.schema);
-        let pool = PgPoolOptions::new().max_connections(connections);
-        let store = PostgresStore::connect_with(&url, pool).await.expect("it answers");
-        let schema = SchemaName::parse(&fresh.schema).expect("a name");
-        let store = store.schema(schema).timeout(Duration::from_millis(1_500));
-        let (transport, stock) = (MemoryTransport::new(), Stock::default());
-        let participant = shop::stock(&stock);
-        let engine = Engine::builder(SHOP, store.clone()).saga(shop::saga());
-        let (engine, participant) = match stand {
-            Stand::Apart => {
-                let participant = participant.start(store, transport.clone());
-                (engine.transport(transport).start(), Some(participant))
-            }
-            Stand::Inside => (engine.local(participant).start(), None),
-        };
-        let engine = engine.expect("the parts fit");
-        Self { fresh, proxy, stock, engine, participant }
-    }
-
-    /// Starts orders, does what happens to the database meanwhile, and waits for the ends of all.
-    async fn place(&self, name: &str, orders: usize, meanwhile: impl Future<Output = ()>) {
-        let starts = (0..orders).map(|number| async move {
-            let order = format!("{name}-{number}");
-            let key = IdempotencyKey::new(&*order).expect("a short key");
-            let order = Order { order };
-            insist(|| self.engine.start(key.clone(), order.clone())).await
-        });
-        let (started, ()) = tokio::join!(futures_util::future::join_all(starts), meanwhile);
-        for saga in started {
-            let end = insist(|| saga.outcome()).await;
-            assert_eq!(end, Status::Completed);
-            let history = insist(|| self.engine.history(saga.saga())).await;
-            let used = |kind| matches!(kind, HistoryKind::AttemptFailed | HistoryKind::TimedOut);
-            assert!(history.iter().all(|entry| !used(entry.kind)), "no attempt: {history:#?}");
-        }
-    }
-
-    /// Waits until the participant has had as many commands as half of these orders need.
-    async fn half_is_done(&self, orders: u32) {
-        let until = self.stock.calls.load(Ordering::SeqCst) + orders;
-        while self.stock.calls.load(Ordering::SeqCst) < until {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    /// Every order was reserved and shipped, once.
-    async fn all_is_done_once(&self, orders: usize) {
-        use saga_testkit::Fixture as _;
-        let mut effects = self.fresh.effects().await;
-        effects.sort();
-        let all = effects.len();
-        effects.dedup();
-        assert_eq!((effects.len(), all), (2 * orders, 2 * orders), "each effect once");
-        assert!(self.fresh.dead_letters().await.is_empty(), "nothing is set aside");
-    }
-
-    async fn end(self) {
-        if let Some(participant) = self.participant {
-            participant.shutdown().await.expect("an orderly end");
-        }
-        self.engine.shutdown().await.expect("an orderly end");
-    }
-}
+use shop::Stock;
+use support::database;
+use world::{Stand, World};
 
 /// Cuts the connections after so many bytes, over and over: before, in and behind each statement and each commit.
 async fn cut_everywhere(stand: Stand) {
@@ -213,4 +127,117 @@ async fn f44_two_connections_for_two_hundred_sagas_are_enough() {
     world.place("few", 200, async {}).await;
     world.all_is_done_once(200).await;
     world.end().await;
+}
+
+/// Two rows that handlers lock, one after the other.
+const CROSSING: [&str; 3] = [
+    "update pair set handled = handled + 1 where id = 1",
+    "select pg_sleep(0.05)",
+    "update pair set handled = handled + 1 where id = 2",
+];
+
+/// Somebody else who comes across handlers that lock two rows.
+struct Other(PgConnection);
+
+impl Other {
+    async fn new(world: &World) -> Self {
+        let make = "create table {schema}.pair (id int primary key, handled int, others int); \
+                    insert into {schema}.pair values (1, 0, 0), (2, 0, 0)";
+        world.fresh.execute(make).await;
+        let mut connection = PgConnection::connect_with(&database().await).await.expect("connect");
+        // It waits for longer than the handlers, so that they are the ones who must give way.
+        let settings = world.fresh.sql("set search_path = {schema}; set deadlock_timeout = '1min'");
+        sqlx::raw_sql(settings).execute(&mut connection).await.expect("settings");
+        Self(connection)
+    }
+
+    async fn does(&mut self, statement: &'static str) {
+        sqlx::raw_sql(statement).execute(&mut self.0).await.expect(statement);
+    }
+}
+
+/// Waits until a handler has locked the first row.
+async fn meet_a_handler(world: &World) {
+    let free =
+        "select count(*) from (select from {schema}.pair where id = 1 for update skip locked) free";
+    // Not in a transaction, which would keep the lock.
+    let free = || sqlx::query_scalar::<_, i64>(world.fresh.sql(free)).fetch_one(&world.fresh.pool);
+    while free().await.expect("the pair") == 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Lets every order meet somebody else twice, with statements that make its handler fail, and
+/// settings of its connections that they are to fail with.
+async fn come_across(
+    stand: Stand,
+    settings: &[(&str, &str)],
+    met: &'static str,
+    after: &'static str,
+) {
+    const ORDERS: usize = 5;
+    let stock = Stock { also: &CROSSING, ..Stock::default() };
+    let world = World::with(8, stand, stock, settings).await;
+    let mut other = Other::new(&world).await;
+    for order in 0..ORDERS {
+        world
+            .place(&format!("crossed-{order}"), 1, async {
+                for _ in 0..2 {
+                    other.does("begin; update pair set others = others + 1 where id = 2").await;
+                    meet_a_handler(&world).await;
+                    let calls = world.stock.calls.load(Ordering::SeqCst);
+                    other.does(met).await;
+                    other.does(after).await;
+                    world.is_called_again(calls).await;
+                }
+            })
+            .await;
+    }
+    world.all_is_done_once(ORDERS).await;
+    let calls = world.stock.calls.load(Ordering::SeqCst) as usize;
+    assert!(calls >= 4 * ORDERS, "handlers must have failed: {calls} calls");
+    let handled = world.fresh.sql("select handled from {schema}.pair");
+    let handled: Vec<i32> =
+        sqlx::query_scalar(handled).fetch_all(&world.fresh.pool).await.expect("the pair");
+    assert_eq!(handled, [2 * 5; 2], "what failed was rolled back");
+    world.end().await;
+}
+
+/// F43: 40P01, a deadlock.
+async fn deadlock(stand: Stand) {
+    let at_once = [("deadlock_timeout", "10ms")];
+    come_across(stand, &at_once, "select from pair where id = 1 for update", "commit").await;
+}
+
+/// F43: 55P03, a lock that is not granted in time.
+async fn lock_timeout(stand: Stand) {
+    let soon = [("lock_timeout", "20ms")];
+    come_across(stand, &soon, "select pg_sleep(0.1)", "commit").await;
+}
+
+/// F43: 40001, a serialization failure.
+async fn serialization(stand: Stand) {
+    let strict = [("default_transaction_isolation", "repeatable%20read")];
+    come_across(stand, &strict, "commit", "select").await;
+}
+
+/// F43, I4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f43_a_deadlock_uses_up_no_attempt() {
+    deadlock(Stand::Apart).await;
+    deadlock(Stand::Inside).await;
+}
+
+/// F43, I4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f43_a_lock_that_is_not_granted_in_time_uses_up_no_attempt() {
+    lock_timeout(Stand::Apart).await;
+    lock_timeout(Stand::Inside).await;
+}
+
+/// F43, I4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f43_a_serialization_failure_uses_up_no_attempt() {
+    serialization(Stand::Apart).await;
+    serialization(Stand::Inside).await;
 }

@@ -11,8 +11,8 @@ use saga_core::store::{
     SagaStore, Snapshot, Tick, Transactional,
 };
 use saga_core::{
-    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
-    StoreError,
+    BoxError, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId,
+    SagaName, StoreError,
 };
 
 pub use script::{Faults, Moment, Operation};
@@ -45,8 +45,12 @@ impl<S: Transactional> Transactional for Faulty<S> {
         self.faults.around(Operation::Begin, self.inner.begin()).await
     }
 
-    async fn ping(&self, transaction: &mut S::Transaction) -> Result<(), StoreError> {
-        self.inner.ping(transaction).await
+    async fn examine(
+        &self,
+        transaction: &mut S::Transaction,
+        failure: &BoxError,
+    ) -> Result<(), StoreError> {
+        self.inner.examine(transaction, failure).await
     }
 
     fn connection(transaction: &mut S::Transaction) -> &mut S::Connection {

@@ -188,12 +188,12 @@ impl<'a> Effects<'a> {
                 self.facts.extend(told);
                 Ok(answers)
             }
-            Err(LocalFailure { outcome, lost }) => {
+            Err(LocalFailure { outcome, excuse }) => {
                 let failed = match commands {
                     [only] if is_first => only.attempt(),
                     _ => None,
                 };
-                Err(Setback::Local { failed, outcome, lost })
+                Err(Setback::Local { failed, outcome, excuse })
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::machine::Event;
 use crate::message::Outcome;
 use crate::outage::Outage;
 use crate::outlet::Committed;
-use crate::participant::LOST_MAX;
+use crate::participant::EXCUSES_MAX;
 use crate::store::erased::OpenTransaction;
 use crate::store::{StoreError, Tick};
 use crate::transport::Position;
@@ -28,8 +28,8 @@ pub(super) enum Setback {
     Local {
         failed: Option<Attempt>,
         outcome: Outcome,
-        /// Why the connection does not answer that it was given, if it does not.
-        lost: Option<StoreError>,
+        /// Why the database is to blame, if it is.
+        excuse: Option<StoreError>,
     },
     /// What these commands came to cannot be taken by their sagas; the effects must not stay.
     Untaken(Vec<(Attempt, String)>),
@@ -74,13 +74,13 @@ impl Worker {
     /// Tries a round until it is committed.
     async fn carry_through(&mut self, mut round: Round) -> Result<(), Error> {
         let mut outage = Outage::new(&self.stop);
-        let mut lost = 0;
+        let mut excused = 0;
         while !round.is_empty() {
             let Err(setback) = self.attempt(&mut round).await else { return Ok(()) };
             round.take_back_starts();
             match setback {
-                Setback::Local { lost: Some(error), .. } if lost < LOST_MAX => {
-                    lost += 1;
+                Setback::Local { excuse: Some(error), .. } if excused < EXCUSES_MAX => {
+                    excused += 1;
                     self.outlast(&mut outage, error, &mut round).await?;
                 }
                 Setback::Local { failed: Some(attempt), outcome, .. } => {
@@ -111,7 +111,11 @@ impl Worker {
                 Setback::Store(StoreError::Corrupt { saga, source }) => {
                     self.leave_out(saga, &mut round, &*source);
                 }
-                Setback::Store(error) => self.outlast(&mut outage, error, &mut round).await?,
+                Setback::Store(error) => {
+                    self.outlast(&mut outage, error, &mut round).await?;
+                    // What has failed may have failed for that.
+                    round.known.clear();
+                }
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::inbox::{InboxRecord, Remembered};
 use super::route::Answer;
 use crate::message::{CommandHeaders, Envelope, Kind, Outcome};
+use crate::store::StoreError;
 use crate::wire;
 use crate::{CodecError, MessageId, MessageType, Payload};
 
@@ -46,12 +47,20 @@ pub(super) enum Ruling {
 
 impl Barrier {
     /// Takes over what the inbox has on record.
-    pub(super) fn new(remembered: Remembered) -> Result<Self, CodecError> {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] if a record cannot be read.
+    pub(super) fn new(remembered: Remembered) -> Result<Self, StoreError> {
         let known = remembered
             .records
             .into_iter()
             .map(|record| Ok((record.command, Recorded::decode(record.reply)?)))
-            .collect::<Result<_, CodecError>>()?;
+            .collect::<Result<_, CodecError>>()
+            .map_err(|error| StoreError::Refused {
+                operation: "reading the inbox",
+                source: error.into(),
+            })?;
         Ok(Self { known, purged_below: remembered.purged_below, records: Vec::new() })
     }
 
@@ -71,26 +80,32 @@ impl Barrier {
         let outcome = self.known.get(&compensated).map(|recorded| &recorded.answer.outcome);
         match outcome {
             Some(Outcome::Succeeded) => Ruling::CarryOut,
-            Some(_) => Ruling::Answer(self.record(command.id, Answer::nothing_to_undo())),
-            None => {
-                self.record(compensated, Answer::undone_before(&command.message_type));
-                if calls_out {
-                    return Ruling::CarryOut;
-                }
-                Ruling::Answer(self.record(command.id, Answer::nothing_to_undo()))
-            }
+            None if calls_out => Ruling::CarryOut,
+            _ => Ruling::Answer(self.record(command, Answer::nothing_to_undo())),
         }
     }
 
-    /// Remembers what a command was answered, for its duplicates and for the inbox.
-    pub(super) fn record(&mut self, command: MessageId, answer: Answer) -> Arc<Recorded> {
+    /// Remembers what a command was answered, for its duplicates and for the inbox. A compensation
+    /// bars its command from now on.
+    ///
+    /// A failure changed nothing, so that the command may be carried out another time.
+    pub(super) fn record(&mut self, command: &Envelope, answer: Answer) -> Arc<Recorded> {
         let recorded = Recorded::new(answer);
-        // A failure changed nothing, so the command may be carried out another time.
         if recorded.answer.is_settled() {
-            self.records.push(InboxRecord { command, reply: recorded.encode() });
-            self.known.insert(command, recorded.clone());
+            self.keep(command.id, recorded.clone());
+            if let Some(compensated) = headers(command).compensates
+                && !self.known.contains_key(&compensated)
+            {
+                let undone = Answer::undone_before(&command.message_type);
+                self.keep(compensated, Recorded::new(undone));
+            }
         }
         Arc::new(recorded)
+    }
+
+    fn keep(&mut self, command: MessageId, recorded: Recorded) {
+        self.records.push(InboxRecord { command, reply: recorded.encode() });
+        self.known.insert(command, recorded);
     }
 
     /// Returns what is to be recorded in the inbox.
@@ -105,23 +120,27 @@ pub(super) fn ids(commands: &[&Envelope]) -> Vec<MessageId> {
     ids.flatten().collect::<HashSet<_>>().into_iter().collect()
 }
 
+/// Returns what a command has to do with: its saga, itself, and what it compensates.
+pub(super) fn touched(command: &Envelope) -> impl Iterator<Item = Uuid> + use<> {
+    let headers = headers(command);
+    let ids = [Some(headers.saga.0), Some(command.id.0), headers.compensates.map(|id| id.0)];
+    ids.into_iter().flatten()
+}
+
 /// Splits a batch into rounds, in order, so that no two commands of a round have to do with each
 /// other: not of one saga, not of one id, not the one a compensation of the other.
 pub(super) fn rounds(commands: &[&Envelope]) -> Vec<Vec<usize>> {
     let mut rounds: Vec<Vec<usize>> = Vec::new();
     let mut next_round: HashMap<Uuid, usize> = HashMap::new();
     for (index, command) in commands.iter().enumerate() {
-        let headers = headers(command);
-        let touched =
-            [Some(headers.saga.0), Some(command.id.0), headers.compensates.map(|id| id.0)];
-        let touched = || touched.iter().flatten();
-        let round = touched().filter_map(|id| next_round.get(id).copied()).max().unwrap_or(0);
+        let touched = || touched(command);
+        let round = touched().filter_map(|id| next_round.get(&id).copied()).max().unwrap_or(0);
         if rounds.len() == round {
             rounds.push(Vec::new());
         }
         rounds[round].push(index);
         for id in touched() {
-            next_round.insert(*id, round + 1);
+            next_round.insert(id, round + 1);
         }
     }
     rounds

@@ -1,11 +1,11 @@
 //! A command that kills whoever carries it out is found by counting, before it is carried out again.
 //!
 //! What a participant died of is among the first commands without a record of the partitions that it
-//! had, for a batch is acknowledged as a whole. So only those are counted: one by one if they were
+//! had, for it takes on no more than so many at once. So only those are counted: one by one if they were
 //! begun before and nobody lived to say how it went, together if not. After that nothing is counted,
 //! and a participant that never dies pays one commit more for the first commands of a partition.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tracing::{error, warn};
 
@@ -18,10 +18,14 @@ use crate::{Error, MessageId};
 /// After so many deaths a command is not carried out any more.
 const DEATHS_MAX: u32 = 3;
 
-/// How many commands without a record are still to be counted, by partition.
+/// What is to be counted, and what was.
 #[derive(Default)]
 pub(super) struct Care {
+    /// How many commands without a record are still to be counted, by partition.
     left: BTreeMap<u32, usize>,
+    /// The commands whose attempts may be on record and have not ended, with their partitions, and whether
+    /// they had no record.
+    begun: HashMap<MessageId, (u32, bool)>,
 }
 
 impl Care {
@@ -30,11 +34,12 @@ impl Care {
         self.left.extend(partitions.into_iter().map(|partition| (partition, BATCH_MAX)));
     }
 
-    /// These partitions are somebody else's.
-    pub(super) fn end(&mut self, partitions: impl IntoIterator<Item = u32>) {
-        for partition in partitions {
-            self.left.remove(&partition);
-        }
+    /// These partitions are somebody else's. Returns the commands that were begun and are handed over
+    /// alive: nobody died over them.
+    pub(super) fn end(&mut self, partitions: &BTreeSet<u32>) -> Vec<MessageId> {
+        self.left.retain(|partition, _| !partitions.contains(partition));
+        let handed_over = self.begun.extract_if(|_, (partition, _)| partitions.contains(partition));
+        handed_over.map(|(command, _)| command).collect()
     }
 
     /// Returns the commands that are to be counted, and the others.
@@ -42,14 +47,21 @@ impl Care {
         commands.into_iter().partition(|it| self.left.contains_key(&it.lane))
     }
 
-    /// Notes that these commands were not fatal.
-    fn survived(&mut self, commands: &[(u32, MessageId)], counted: &HashSet<MessageId>) {
-        for (partition, _) in commands.iter().filter(|(_, id)| counted.contains(id)) {
-            if let Some(left) = self.left.get_mut(partition) {
-                *left = left.saturating_sub(1);
+    /// Notes that these commands were not fatal; returns those whose attempts have ended.
+    fn survived(&mut self, commands: &[Incoming]) -> Vec<MessageId> {
+        let ids = commands.iter().map(|it| it.envelope.id);
+        let begun = ids.filter_map(|id| Some((id, self.begun.remove(&id)?)));
+        let mut ended = Vec::new();
+        for (id, (partition, is_counted)) in begun {
+            ended.push(id);
+            if let Some(left) = self.left.get_mut(&partition).filter(|_| is_counted) {
+                *left -= 1;
+                if *left == 0 {
+                    self.left.remove(&partition);
+                }
             }
         }
-        self.left.retain(|_, left| *left > 0);
+        ended
     }
 }
 
@@ -71,17 +83,20 @@ impl<S: Inbox> Service<S> {
             commands.into_iter().partition(|it| deaths.contains_key(&it.envelope.id));
         self.carry_out_counted(fresh).await?;
         for suspect in suspects {
-            let ids = [suspect.envelope.id];
-            let ([id], deaths) = (ids, deaths[&suspect.envelope.id]);
+            self.await_calls().await?;
+            let id = suspect.envelope.id;
+            let deaths = deaths[&id];
             if deaths < DEATHS_MAX {
                 warn!(command = %id, deaths, "carried out alone: whoever began it before died");
                 self.carry_out_counted(vec![suspect]).await?;
+                self.await_calls().await?;
             } else {
                 error!(command = %id, deaths, "not carried out any more: whoever began it died");
                 let message = format!("{deaths} processes died while they carried it out");
-                self.answer_failure(&suspect, Failure::terminal(message)).await?;
+                self.answer_failure(&suspect, &Failure::terminal(message)).await?;
                 // Who retries it after a look has all tries anew.
-                Outage::outlasted(&self.stop, || self.store.end_attempts(&ids)).await?;
+                self.care.begun.insert(id, (suspect.lane, false));
+                self.finish(vec![suspect]).await?;
             }
         }
         Ok(())
@@ -93,10 +108,24 @@ impl<S: Inbox> Service<S> {
             return Ok(());
         }
         let counted = Outage::outlasted(&self.stop, || self.store.begin_attempts(&ids)).await?;
-        let lanes: Vec<_> = commands.iter().map(|it| (it.lane, it.envelope.id)).collect();
-        self.carry_out_at_once(commands).await?;
-        self.care.survived(&lanes, &counted.into_iter().collect());
-        Outage::outlasted(&self.stop, || self.store.end_attempts(&ids)).await
+        let counted: HashSet<_> = counted.into_iter().collect();
+        let begun = commands.iter().map(|it| (it.envelope.id, it.lane));
+        self.care.begun.extend(begun.map(|(id, lane)| (id, (lane, counted.contains(&id)))));
+        self.carry_out_at_once(commands).await
+    }
+
+    /// Notes that commands are done with: what came of them is durable.
+    pub(super) async fn finish(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
+        let ended = self.care.survived(&commands);
+        self.done.extend(commands.into_iter().map(|it| it.origin));
+        self.end_attempts(&ended).await
+    }
+
+    pub(super) async fn end_attempts(&self, commands: &[MessageId]) -> Result<(), Error> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        Outage::outlasted(&self.stop, || self.store.end_attempts(commands)).await
     }
 }
 

@@ -1,85 +1,248 @@
 //! Commands whose effect is a call to another system: made first, recorded afterwards.
+//!
+//! Calls are made apart from everything else. One that takes long holds up the commands that have to
+//! do with it, and no others.
 
-use super::barrier::{Barrier, Ruling, ids, rounds};
-use super::route::{Answer, Route};
-use super::service::{Incoming, QUICK_BACKOFF, QUICK_TRIES, Service};
+use std::collections::{HashMap, HashSet};
+use std::iter::{from_fn, once};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::Inbox;
+use super::barrier::{Barrier, Ruling, ids, touched};
+use super::route::{Answer, DynCall, Route};
+use super::service::{BATCH_MAX, Incoming, QUICK_BACKOFF, QUICK_TRIES, Service};
 use super::writing::Written;
-use super::{Inbox, Participant};
 use crate::Error;
 use crate::message::Envelope;
 use crate::outage::Outage;
 use crate::store::StoreError;
 
+/// Calls that are being made, and the commands that wait for the end of one.
+#[derive(Default)]
+pub(super) struct Calls {
+    made: JoinSet<Called>,
+    /// Commands that have to do with one that is called for or waits, in the order that they came.
+    waiting: Vec<Incoming>,
+    /// How many of those have to do with each of these ids.
+    touched: HashMap<Uuid, u32>,
+}
+
+/// What came of a call.
+pub(super) struct Called {
+    incoming: Incoming,
+    answer: Answer,
+}
+
+impl Calls {
+    /// Returns true if calls are being made.
+    pub(super) fn are_made(&self) -> bool {
+        !self.made.is_empty()
+    }
+
+    /// Returns how many more commands may be taken on.
+    pub(super) fn room(&self) -> usize {
+        BATCH_MAX.saturating_sub(self.made.len() + self.waiting.len())
+    }
+
+    /// Waits until calls are answered. Never returns while none is made.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub(super) async fn answered(&mut self) -> Vec<Called> {
+        let Some(first) = self.made.join_next().await else { return std::future::pending().await };
+        let all = once(first).chain(from_fn(|| self.made.try_join_next()));
+        all.map(|it| it.expect("panics of handlers are caught, and no call is aborted")).collect()
+    }
+
+    /// Makes a call, of a command that was split off.
+    fn make(&mut self, incoming: Incoming, handler: Arc<dyn DynCall>, limit: Duration) {
+        let call = async move {
+            let answer = call(&*handler, &incoming.envelope, limit).await;
+            Called { incoming, answer }
+        };
+        self.made.spawn(call.in_current_span());
+    }
+
+    /// Splits commands into those that are to be called for, and those that are to be carried out in
+    /// a transaction; what has to do with a command before it that is called for must wait.
+    fn split(
+        &mut self,
+        commands: Vec<Incoming>,
+        is_external: impl Fn(&Envelope) -> bool,
+    ) -> (Vec<Incoming>, Vec<Incoming>) {
+        let (mut external, mut transactional) = (Vec::new(), Vec::new());
+        let mut carried_out: HashSet<Uuid> = HashSet::new();
+        for command in commands {
+            let ids = || touched(&command.envelope);
+            let is_external = is_external(&command.envelope);
+            let must_wait = ids().any(|id| self.touched.contains_key(&id))
+                || (is_external && ids().any(|id| carried_out.contains(&id)));
+            if must_wait || is_external {
+                ids().for_each(|id| *self.touched.entry(id).or_default() += 1);
+            } else {
+                carried_out.extend(ids());
+            }
+            match (must_wait, is_external) {
+                (true, _) => self.waiting.push(command),
+                (false, true) => external.push(command),
+                (false, false) => transactional.push(command),
+            }
+        }
+        (external, transactional)
+    }
+
+    /// Takes the commands that wait; some of them may go on.
+    fn take_waiting(&mut self) -> Vec<Incoming> {
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.iter().for_each(|it| self.end(&it.envelope));
+        waiting
+    }
+
+    /// Notes that a command does not hold up others any more.
+    fn end(&mut self, command: &Envelope) {
+        for id in touched(command) {
+            if let Some(commands) = self.touched.get_mut(&id) {
+                *commands -= 1;
+                if *commands == 0 {
+                    self.touched.remove(&id);
+                }
+            }
+        }
+    }
+}
+
 impl<S: Inbox> Service<S> {
-    /// Calls other systems, each saga's commands one after the other, those of different sagas at once.
-    pub(super) async fn handle_externals(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
-        let envelopes: Vec<_> = commands.iter().map(|it| &it.envelope).collect();
-        for round in rounds(&envelopes) {
-            let round: Vec<_> = round.into_iter().map(|index| &commands[index]).collect();
-            self.external_round(&round).await?;
+    /// Carries out commands in transactions, and begins the calls of those that call other systems.
+    pub(super) async fn carry_out_at_once(
+        &mut self,
+        mut commands: Vec<Incoming>,
+    ) -> Result<(), Error> {
+        let calls_out = self.participant.calls_out();
+        loop {
+            let (external, transactional) = match calls_out {
+                true => self.calls.split(commands, |it| self.participant.is_external(it)),
+                false => (Vec::new(), commands),
+            };
+            if external.is_empty() && transactional.is_empty() {
+                return Ok(());
+            }
+            self.make_calls(external).await?;
+            self.handle_transactionals(&transactional).await?;
+            self.finish(transactional).await?;
+            commands = self.calls.take_waiting();
+        }
+    }
+
+    /// Makes calls, unless the inbox knows the answer.
+    async fn make_calls(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
+        let mut outage = Outage::new(&self.stop);
+        let are_answered = loop {
+            match self.answer_known(&commands).await {
+                Ok(are_answered) => break are_answered,
+                Err(error) => outage.outlast(error).await?,
+            }
+        };
+        let mut answered = Vec::new();
+        for (command, is_answered) in commands.into_iter().zip(are_answered) {
+            match self.participant.routes.get(&command.envelope.message_type) {
+                Some(Route::External(handler)) if !is_answered => {
+                    let (handler, limit) = (Arc::clone(handler), self.participant.handler_timeout);
+                    self.calls.make(command, handler, limit);
+                }
+                _ => answered.push(command),
+            }
+        }
+        answered.iter().for_each(|it| self.calls.end(&it.envelope));
+        self.finish(answered).await
+    }
+
+    /// Answers the commands that the inbox knows the answer of, and says which ones.
+    async fn answer_known(&mut self, commands: &[Incoming]) -> Result<Vec<bool>, StoreError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (transaction, mut barrier) = self.ask(commands.iter()).await?;
+        let mut written = Written::default();
+        let mut are_answered = Vec::with_capacity(commands.len());
+        for command in commands {
+            let ruling = barrier.rule(&command.envelope, true);
+            if let Ruling::Answer(recorded) = &ruling {
+                self.reply(&mut written, command, recorded);
+            }
+            are_answered.push(matches!(ruling, Ruling::Answer(_)));
+        }
+        if are_answered.contains(&true) {
+            self.commit(transaction, barrier.into_records(), &written).await?;
+        }
+        Ok(are_answered)
+    }
+
+    /// Records what came of calls, answers them, and goes on with what waited for them.
+    pub(super) async fn record_calls(&mut self, called: Vec<Called>) -> Result<(), Error> {
+        let mut outage = Outage::new(&self.stop);
+        while let Err(error) = self.record_at_once(&called).await {
+            outage.outlast(error).await?;
+        }
+        called.iter().for_each(|it| self.calls.end(&it.incoming.envelope));
+        self.finish(called.into_iter().map(|it| it.incoming).collect()).await?;
+        if self.stop.is_cancelled() {
+            return Ok(());
+        }
+        let waiting = self.calls.take_waiting();
+        self.carry_out_at_once(waiting).await
+    }
+
+    /// Records what came of calls. If somebody else made the same call meanwhile this is a conflict,
+    /// and at the next try what was recorded first stands.
+    async fn record_at_once(&mut self, called: &[Called]) -> Result<(), StoreError> {
+        let (transaction, mut barrier) = self.ask(called.iter().map(|it| &it.incoming)).await?;
+        let mut written = Written::default();
+        for Called { incoming, answer } in called {
+            let recorded = match barrier.rule(&incoming.envelope, true) {
+                Ruling::Answer(recorded) => recorded,
+                Ruling::CarryOut => barrier.record(&incoming.envelope, answer.clone()),
+            };
+            self.reply(&mut written, incoming, &recorded);
+        }
+        self.commit(transaction, barrier.into_records(), &written).await
+    }
+
+    /// Begins a transaction with what the inbox knows of commands.
+    async fn ask(
+        &self,
+        commands: impl Iterator<Item = &Incoming> + Send,
+    ) -> Result<(S::Transaction, Barrier), StoreError> {
+        let envelopes: Vec<_> = commands.map(|it| &it.envelope).collect();
+        let mut transaction = self.store.begin().await?;
+        let remembered = self.store.recorded(&mut transaction, &ids(&envelopes)).await?;
+        Ok((transaction, Barrier::new(remembered)?))
+    }
+
+    /// Waits until no call is made, and nothing waits for one.
+    pub(super) async fn await_calls(&mut self) -> Result<(), Error> {
+        while self.calls.are_made() {
+            let called = self.calls.answered().await;
+            self.record_calls(called).await?;
         }
         Ok(())
-    }
-
-    async fn external_round(&mut self, round: &[&Incoming]) -> Result<(), Error> {
-        let mut outage = Outage::new(&self.stop);
-        loop {
-            let looked_up = self.look_up(round).await;
-            let (mut barrier, rulings) = match looked_up {
-                Ok(known) => known,
-                Err(error) => {
-                    outage.outlast(error).await?;
-                    continue;
-                }
-            };
-            let participant = &self.participant;
-            let calls = round.iter().zip(rulings).map(|(incoming, ruling)| async move {
-                match ruling {
-                    Ruling::Answer(recorded) => Ok(recorded),
-                    Ruling::CarryOut => Err(call(participant, &incoming.envelope).await),
-                }
-            });
-            let answers = futures_util::future::join_all(calls).await;
-            let mut written = Written::default();
-            for (incoming, answer) in round.iter().zip(answers) {
-                let recorded =
-                    answer.unwrap_or_else(|new| barrier.record(incoming.envelope.id, new));
-                self.reply(&mut written, incoming, &recorded);
-            }
-            match self.write(&barrier.into_records(), written).await {
-                // Somebody else made the same call meanwhile; what was recorded first stands. The
-                // pause keeps a database that conflicts again and again from repeating calls at once.
-                Err(Error::Store(error @ StoreError::Conflict)) => outage.outlast(error).await?,
-                result => return result,
-            }
-        }
-    }
-
-    async fn look_up(&self, round: &[&Incoming]) -> Result<(Barrier, Vec<Ruling>), StoreError> {
-        let envelopes: Vec<_> = round.iter().map(|it| &it.envelope).collect();
-        let mut transaction = self.store.begin().await?;
-        let recorded = self.store.recorded(&mut transaction, &ids(&envelopes)).await?;
-        let mut barrier = Barrier::new(recorded).map_err(|error| StoreError::Refused {
-            operation: "reading the inbox",
-            source: error.into(),
-        })?;
-        let rulings = envelopes.iter().map(|it| barrier.rule(it, true)).collect();
-        Ok((barrier, rulings))
     }
 }
 
 /// Calls another system, a few times at once if it fails.
-async fn call<Conn>(participant: &Participant<Conn>, command: &Envelope) -> Answer {
-    let Some(Route::External(handler)) = participant.routes.get(&command.message_type) else {
-        return Answer::no_handler(&command.message_type);
-    };
+async fn call(handler: &dyn DynCall, command: &Envelope, limit: Duration) -> Answer {
     let mut tries = 0;
     loop {
         tries += 1;
-        match handler.call(command, participant.handler_timeout).await {
+        match handler.call(command, limit).await {
             Ok(answer) => return answer,
-            Err(failure) if failure.is_terminal || tries >= QUICK_TRIES => {
-                return Answer::failed(failure.into_outcome());
+            Err(failure) if failure.error.is_terminal() || tries >= QUICK_TRIES => {
+                return Answer::failed(failure.outcome());
             }
             Err(_) => tokio::time::sleep(QUICK_BACKOFF.delay(tries, 0)).await,
         }

@@ -82,8 +82,16 @@ pub trait HandleAll<C: Command, Conn>: Send + Sync + 'static {
 
 /// Carries out one kind of command by calling another system, outside any transaction.
 ///
-/// The call may be made more than once: after a crash between the call and its record, or after a
-/// time-out. The key is the same each time; hand it to the other system so that it can tell.
+/// The call may be made more than once: after a crash between the call and its record, after a
+/// time-out, or when its partition is handed to another process while it is made. The key is the same
+/// each time; hand it to the other system so that it can tell.
+///
+/// Up to 512 calls are made at once, never two of one saga. One that takes long holds up the commands
+/// of its own saga and no others. Once it is answered, the answer is recorded, and a duplicate of the
+/// command gets it again without a call. A shutdown waits up to 4 s for the calls that are being made.
+///
+/// A compensation is called for unless it is on record that its command was refused: a crash may
+/// have come between a call and its record, so be ready to undo what was never done.
 pub trait HandleExternal<C: Command>: Send + Sync + 'static {
     /// Makes the call. One that takes longer than [`handler_timeout`](crate::ParticipantBuilder::handler_timeout) is given up and tried again.
     ///
@@ -170,6 +178,11 @@ impl HandlerError {
     /// Gives up: the command is not tried again, and the saga parks.
     pub fn terminal(source: impl Into<BoxError>) -> Self {
         Self { source: source.into(), is_terminal: true }
+    }
+
+    /// Returns the error that the handler returned.
+    pub(crate) const fn source(&self) -> &BoxError {
+        &self.source
     }
 
     /// Returns true if the command is not to be tried again.

@@ -17,6 +17,8 @@
 //!   One command's error never fails its neighbours: the batch is taken apart until it stands alone.
 //! - A command that is older than what the inbox remembers may have been carried out before. It is not
 //!   carried out, and its saga parks ([`Retention`](crate::Retention)).
+//! - A command that [calls another system](HandleExternal) has no transaction to be in. Its call is made
+//!   first, apart from everything else, and recorded and answered afterwards.
 //! - A panic, an undecodable command or [`HandlerError::terminal`] parks the saga.
 
 mod barrier;
@@ -34,6 +36,7 @@ mod writing;
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::{Envelope, Outcome};
@@ -47,9 +50,9 @@ pub use handler::{
 pub use inbox::{Handled, Inbox, InboxRecord, Remembered};
 pub use running::RunningParticipant;
 
-pub(crate) use route::Answer;
-use route::{All, Answers, Each, External, Failure, Route};
-pub(crate) use transactional::LOST_MAX;
+use route::{All, Each, External, Failure, Route};
+pub(crate) use route::{Answer, Answers};
+pub(crate) use transactional::EXCUSES_MAX;
 
 /// How long one call of a handler may take, unless [`ParticipantBuilder::handler_timeout`] says otherwise.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -104,6 +107,11 @@ impl<Conn: Send + 'static> Participant<Conn> {
         matches!(self.routes.get(command), Some(Route::Transactional(_)))
     }
 
+    /// Returns true if commands of this type are carried out by a call.
+    fn is_external(&self, command: &Envelope) -> bool {
+        matches!(self.routes.get(&command.message_type), Some(Route::External(_)))
+    }
+
     /// Returns true if some commands are carried out by calls that may be made and not recorded.
     fn calls_out(&self) -> bool {
         self.routes.values().any(|route| matches!(route, Route::External(_)))
@@ -112,7 +120,7 @@ impl<Conn: Send + 'static> Participant<Conn> {
     /// Carries out commands, none twice of one saga, and answers each in order.
     ///
     /// Commands of one type are handed over together.
-    async fn carry_out(&self, commands: &[&Envelope], connection: &mut Conn) -> Answers {
+    pub(crate) async fn carry_out(&self, commands: &[&Envelope], connection: &mut Conn) -> Answers {
         let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
         let mut facts = Vec::new();
         for (message_type, indices) in by_type(commands) {
@@ -133,16 +141,6 @@ impl<Conn: Send + 'static> Participant<Conn> {
         let answers = answers.into_iter().map(|answer| answer.expect("each index is in one group"));
         Ok((answers.collect(), facts))
     }
-
-    /// Carries out commands inside an engine's own transaction.
-    pub(crate) async fn carry_out_locally(
-        &self,
-        commands: &[&Envelope],
-        connection: &mut Conn,
-    ) -> LocalAnswers {
-        let carried_out = self.carry_out(commands, connection).await;
-        carried_out.map_err(|failure| LocalFailure { outcome: failure.into_outcome(), lost: None })
-    }
 }
 
 /// Answers to local commands, in their order, and the facts that handlers told.
@@ -152,8 +150,8 @@ pub(crate) type LocalAnswers = Result<(Vec<Answer>, Vec<Record>), LocalFailure>;
 #[derive(Debug)]
 pub(crate) struct LocalFailure {
     pub(crate) outcome: Outcome,
-    /// Why the connection does not answer, if it does not.
-    pub(crate) lost: Option<StoreError>,
+    /// Why the database is to blame, if it is.
+    pub(crate) excuse: Option<StoreError>,
 }
 
 fn by_type<'a>(commands: &[&'a Envelope]) -> Vec<(&'a MessageType, Vec<usize>)> {
@@ -187,14 +185,14 @@ impl<Conn: Send + 'static> ParticipantBuilder<Conn> {
 
     /// Carries out commands of type `C` by calling another system.
     pub fn handle_external<C: Command>(self, handler: impl HandleExternal<C>) -> Self {
-        self.route::<C>(Route::External(Box::new(External(handler, PhantomData::<fn(C)>))))
+        self.route::<C>(Route::External(Arc::new(External(handler, PhantomData::<fn(C)>))))
     }
 
     /// Sets how long one call of a handler may take. Default: 30 s.
     ///
     /// One that takes longer is dropped at its next `await` and has failed: what it wrote is rolled back, and its
-    /// command is tried again as after an error. Other commands wait meanwhile, so a call to another
-    /// system should have a shorter limit of its own.
+    /// command is tried again as after an error. Other commands wait meanwhile if it has a
+    /// transaction; a [call to another system](HandleExternal) holds up the commands of its own saga only.
     pub const fn handler_timeout(mut self, timeout: Duration) -> Self {
         self.participant.handler_timeout = timeout;
         self

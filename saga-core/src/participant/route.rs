@@ -4,6 +4,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(super) enum Route<Conn> {
     /// In the participant's transaction.
     Transactional(Box<dyn DynHandle<Conn>>),
     /// Outside any transaction.
-    External(Box<dyn DynCall>),
+    External(Arc<dyn DynCall>),
 }
 
 /// What a participant says to one command.
@@ -34,13 +35,12 @@ pub(crate) struct Answer {
 }
 
 /// Answers for a group of commands, and the facts that were told on the way.
-pub(super) type Answers = Result<(Vec<Answer>, Vec<Record>), Failure>;
+pub(crate) type Answers = Result<(Vec<Answer>, Vec<Record>), Failure>;
 
 /// Why a group of commands was not carried out.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) message: String,
-    pub(super) is_terminal: bool,
+pub(crate) struct Failure {
+    pub(crate) error: HandlerError,
     /// Which of them is to blame, if that is known.
     pub(super) culprit: Option<usize>,
 }
@@ -210,20 +210,20 @@ fn context<'a, C: Command, Conn>(
 
 impl Failure {
     /// It may succeed later.
-    pub(super) const fn transient(message: String) -> Self {
-        Self { message, is_terminal: false, culprit: None }
+    pub(super) fn transient(message: String) -> Self {
+        HandlerError::from(message).into()
     }
 
     /// It would fail again.
-    pub(super) const fn terminal(message: String) -> Self {
-        Self { message, is_terminal: true, culprit: None }
+    pub(super) fn terminal(message: String) -> Self {
+        HandlerError::terminal(message).into()
     }
 
     /// Returns the outcome that a saga is told.
-    pub(super) fn into_outcome(self) -> Outcome {
-        let mut message = self.message;
+    pub(crate) fn outcome(&self) -> Outcome {
+        let mut message = self.error.to_string();
         message.truncate(message.floor_char_boundary(FAILURE_BYTES_MAX));
-        match self.is_terminal {
+        match self.error.is_terminal() {
             true => Outcome::FailedPermanently(message),
             false => Outcome::FailedTransiently(message),
         }
@@ -232,6 +232,6 @@ impl Failure {
 
 impl From<HandlerError> for Failure {
     fn from(error: HandlerError) -> Self {
-        Self { message: error.to_string(), is_terminal: error.is_terminal(), culprit: None }
+        Self { error, culprit: None }
     }
 }

@@ -1,6 +1,7 @@
 //! A participant at work: takes commands from its topic, a batch at a time.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::careful::Care;
+use super::external::Calls;
 use super::pace::Pace;
-use super::route::Route;
 use super::writing::Written;
 use super::{Inbox, Participant};
 use crate::message::{Envelope, Kind, describe};
@@ -20,7 +21,7 @@ use crate::policy::retry::Backoff;
 use crate::store::{DeadLetter, Lane, REDRIVE_LEASE};
 use crate::transport::erased::{DynSubscriber, DynTransport};
 use crate::transport::{Delivery, Position, Received, Subscription};
-use crate::{Clock as _, Error, SystemClock, Topic, TransportError};
+use crate::{Clock as _, Error, MessageId, SystemClock, Topic, TransportError};
 
 /// Most commands of one transaction.
 pub(super) const BATCH_MAX: usize = 512;
@@ -45,14 +46,25 @@ pub(super) struct Service<S: Inbox> {
     pub(super) owned: BTreeSet<u32>,
     pub(super) care: Care,
     pub(super) pace: Pace,
+    pub(super) calls: Calls,
+    /// Where the commands came from that are done with and not acknowledged yet.
+    pub(super) done: Vec<Origin>,
     next_sweep: Instant,
     pub(super) stop: CancellationToken,
 }
 
-/// A command and the input partition that it came in.
+/// A command, the input partition that it came in, and what is to be told when it is done with.
 pub(super) struct Incoming {
     pub(super) envelope: Envelope,
     pub(super) lane: u32,
+    pub(super) origin: Origin,
+}
+
+/// Where a command came from.
+pub(super) enum Origin {
+    Delivery(Position),
+    /// It had been set aside.
+    Letter(MessageId),
 }
 
 impl<S: Inbox> Service<S> {
@@ -69,6 +81,8 @@ impl<S: Inbox> Service<S> {
             owned: BTreeSet::new(),
             care: Care::default(),
             pace: Pace::default(),
+            calls: Calls::default(),
+            done: Vec::new(),
             next_sweep: Instant::now() + SWEEP_EVERY,
             outlet: Outlet::new(Arc::clone(&transport)),
             participant,
@@ -85,15 +99,16 @@ impl<S: Inbox> Service<S> {
         };
         let mut subscriber = subscriber?;
         info!("taking commands");
+        let mut grace_is_over = pin!(grace_is_over(&stop));
         let worked = loop {
-            if stop.is_cancelled() {
+            if stop.is_cancelled() && !self.calls.are_made() {
                 break Ok(());
             }
             let stepped = tokio::select! {
                 biased;
                 stepped = self.step(&mut *subscriber, &stop) => stepped,
                 // What was not committed is rolled back and comes again.
-                () = grace_is_over(&stop) => break Ok(()),
+                () = &mut grace_is_over => break Ok(()),
             };
             if let Err(error) = stepped {
                 if stop.is_cancelled() {
@@ -138,15 +153,19 @@ impl<S: Inbox> Service<S> {
         subscriber: &mut dyn DynSubscriber,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
+        let is_stopping = stop.is_cancelled();
+        let appetite = self.pace.appetite().min(self.calls.room());
+        let is_hungry = appetite > 0 && self.outlet.has_room() && !is_stopping;
         tokio::select! {
             // In this order, so that a run can be repeated; a sweep is not put off by what keeps coming.
             biased;
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep_until(self.next_sweep) => self.sweep().await?,
-            received = subscriber.receive(self.pace.appetite()), if self.outlet.has_room() => match received {
+            () = stop.cancelled(), if !is_stopping => {}
+            called = self.calls.answered(), if self.calls.are_made() => self.record_calls(called).await?,
+            () = tokio::time::sleep_until(self.next_sweep), if !is_stopping => self.sweep().await?,
+            received = subscriber.receive(appetite), if is_hungry => match received {
                 Ok(Received::Deliveries(deliveries)) => {
-                    let positions = self.handle(deliveries).await?;
-                    subscriber.acknowledge(&positions);
+                    let origin = |it: &Delivery| Origin::Delivery(it.position.clone());
+                    self.handle(deliveries.into_iter().map(|it| (origin(&it), it))).await?;
                 }
                 Ok(Received::Assigned(partitions)) => {
                     self.owned.extend(partitions.iter().map(|it| it.number));
@@ -155,9 +174,11 @@ impl<S: Inbox> Service<S> {
                 }
                 Ok(Received::Revoked(partitions)) => {
                     debug!(?partitions, "partitions handed over");
-                    self.owned.retain(|number| partitions.iter().all(|it| it.number != *number));
-                    self.care.end(partitions.iter().map(|it| it.number));
-                    self.outlet.leave(partitions.iter().map(|it| it.number));
+                    let lost: BTreeSet<_> = partitions.iter().map(|it| it.number).collect();
+                    self.owned.retain(|number| !lost.contains(number));
+                    self.outlet.leave(lost.iter().copied());
+                    let handed_over = self.care.end(&lost);
+                    self.end_attempts(&handed_over).await?;
                 }
                 Err(error @ TransportError::OffsetOutOfRange { .. }) => {
                     error!(%error, "this partition stands still until a person decides where it goes on");
@@ -168,41 +189,48 @@ impl<S: Inbox> Service<S> {
             () = tokio::time::sleep(TIDY_AFTER), if self.outlet.has_acknowledged() => self.tidy().await,
         }
         self.outlet.collect();
+        self.acknowledge(subscriber).await?;
         self.read_back().await
     }
 
-    /// Handles deliveries until their outcome is durable; returns what to acknowledge.
-    async fn handle(&mut self, deliveries: Vec<Delivery>) -> Result<Vec<Position>, Error> {
-        let mut positions = Vec::with_capacity(deliveries.len());
-        let mut commands = Vec::with_capacity(deliveries.len());
-        let mut broken = Written::default();
-        for delivery in deliveries {
-            positions.push(delivery.position.clone());
+    /// Handles deliveries until their outcome is durable, or a call of them is being made.
+    async fn handle(
+        &mut self,
+        received: impl Iterator<Item = (Origin, Delivery)> + Send,
+    ) -> Result<(), Error> {
+        let mut commands = Vec::new();
+        let (mut broken, mut set_aside) = (Written::default(), Vec::new());
+        for (origin, delivery) in received {
+            let lane = delivery.position.partition;
             match read(&delivery) {
-                Ok(envelope) => {
-                    commands.push(Incoming { envelope, lane: delivery.position.partition });
-                }
+                Ok(envelope) => commands.push(Incoming { envelope, lane, origin }),
                 Err((reason, detail)) => {
                     broken.set_aside(&self.participant.name, delivery, reason, &detail);
+                    set_aside.push(origin);
                 }
             }
         }
-        if !broken.dead_letters.is_empty() {
-            self.write(&[], broken).await?;
+        if !set_aside.is_empty() {
+            self.write(broken).await?;
+            self.done.append(&mut set_aside);
         }
-        self.carry_out(commands).await?;
-        Ok(positions)
+        self.carry_out(commands).await
     }
 
-    pub(super) async fn carry_out_at_once(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
-        let (external, transactional): (Vec<_>, Vec<_>) =
-            commands.into_iter().partition(|it| self.is_external(&it.envelope));
-        self.handle_externals(external).await?;
-        self.handle_transactionals(transactional).await
-    }
-
-    fn is_external(&self, command: &Envelope) -> bool {
-        matches!(self.participant.routes.get(&command.message_type), Some(Route::External(_)))
+    /// Tells whoever handed out the commands that are done with.
+    async fn acknowledge(&mut self, subscriber: &mut dyn DynSubscriber) -> Result<(), Error> {
+        let (mut positions, mut letters) = (Vec::new(), Vec::new());
+        for origin in self.done.drain(..) {
+            match origin {
+                Origin::Delivery(position) => positions.push(position),
+                Origin::Letter(letter) => letters.push(letter),
+            }
+        }
+        subscriber.acknowledge(&positions);
+        if letters.is_empty() {
+            return Ok(());
+        }
+        Outage::outlasted(&self.stop, || self.store.settled(&letters)).await
     }
 
     /// Publishes what waits in the outbox for the partitions in question, a page at a time.
@@ -246,9 +274,8 @@ impl<S: Inbox> Service<S> {
             }
         };
         info!(letters = letters.len(), "messages redriven");
-        let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
-        self.handle(letters.into_iter().map(DeadLetter::into_delivery).collect()).await?;
-        Outage::outlasted(&self.stop, || self.store.settled(&ids)).await?;
+        let origin = |letter: &DeadLetter| Origin::Letter(letter.id);
+        self.handle(letters.into_iter().map(|it| (origin(&it), it.into_delivery()))).await?;
         // There may be more.
         self.next_sweep = Instant::now();
         Ok(())

@@ -17,16 +17,16 @@ use crate::store::StoreError;
 /// How often in a row a batch may meet what others record before it is taken apart.
 const CONFLICTS_MAX: u32 = 10;
 
-/// How often in a row a lost connection is an outage. After that it is the handler that breaks it, or
-/// that does not let go of it.
-pub(crate) const LOST_MAX: u32 = 3;
+/// How often in a row a failure is excused because the database is to blame. After that it is the
+/// handler that brings it about.
+pub(crate) const EXCUSES_MAX: u32 = 3;
 
 /// Why a group of commands was not committed.
 enum Setback {
     Store(StoreError),
     Handler(Failure),
-    /// A handler failed, and the connection that it was given does not answer.
-    Lost(StoreError, Failure),
+    /// A handler failed, and the database is to blame.
+    Excused(StoreError, Failure),
 }
 
 /// What was tried since something was last committed.
@@ -35,13 +35,12 @@ struct Tries {
     /// How often a command that stands alone has failed.
     quick: u32,
     conflicts: u32,
-    /// How many connections were lost while handlers had them.
-    lost: u32,
+    excused: u32,
 }
 
 impl Tries {
     fn new(stop: &CancellationToken) -> Self {
-        Self { outage: Outage::new(stop), quick: 0, conflicts: 0, lost: 0 }
+        Self { outage: Outage::new(stop), quick: 0, conflicts: 0, excused: 0 }
     }
 }
 
@@ -49,7 +48,7 @@ impl<S: Inbox> Service<S> {
     /// Carries out commands in one transaction, or in smaller ones if one of them fails.
     pub(super) async fn handle_transactionals(
         &mut self,
-        commands: Vec<Incoming>,
+        commands: &[Incoming],
     ) -> Result<(), Error> {
         let mut groups = vec![commands];
         let mut tries = Tries::new(&self.stop);
@@ -58,10 +57,12 @@ impl<S: Inbox> Service<S> {
                 continue;
             }
             if group.len() > self.pace.commands() {
-                groups.push(group.split_off(self.pace.commands()));
+                let (now, later) = group.split_at(self.pace.commands());
+                groups.push(later);
+                group = now;
             }
             let begun = Instant::now();
-            let Err(setback) = self.transact(&group).await else {
+            let Err(setback) = self.transact(group).await else {
                 self.pace.took(group.len(), begun.elapsed());
                 tries = Tries::new(&self.stop);
                 continue;
@@ -74,24 +75,31 @@ impl<S: Inbox> Service<S> {
                 // What comes first is pushed last, so order is kept.
                 match failure.culprit {
                     Some(culprit) => {
-                        groups.push(group.split_off(culprit + 1));
-                        groups.push(group.split_off(culprit));
+                        groups.push(&group[culprit + 1..]);
+                        groups.push(&group[culprit..=culprit]);
+                        groups.push(&group[..culprit]);
                     }
-                    None => groups.push(group.split_off(group.len() / 2)),
+                    None => {
+                        let (first, second) = group.split_at(group.len() / 2);
+                        groups.extend([second, first]);
+                    }
                 }
-                groups.push(group);
                 continue;
             }
             tries.quick += 1;
             // Others that wait must not wait for this one; its saga's policy decides then.
             let is_alone = groups.is_empty();
-            if !failure.is_terminal && is_alone && tries.quick < QUICK_TRIES {
+            if !failure.error.is_terminal() && is_alone && tries.quick < QUICK_TRIES {
                 tokio::time::sleep(QUICK_BACKOFF.delay(tries.quick, 0)).await;
                 groups.push(group);
                 continue;
             }
             tries.quick = 0;
-            self.answer_failure(&group[0], failure).await?;
+            // A database that does not take the answer either may be why it failed.
+            if let Err(error) = self.try_to_answer_failure(&group[0], &failure).await {
+                tries.outage.outlast(error).await?;
+                groups.push(group);
+            }
         }
         Ok(())
     }
@@ -103,12 +111,12 @@ impl<S: Inbox> Service<S> {
         tries: &mut Tries,
     ) -> Result<Option<Failure>, Error> {
         match setback {
-            Setback::Lost(error, _) if tries.lost < LOST_MAX => {
-                tries.lost += 1;
+            Setback::Excused(error, _) if tries.excused < EXCUSES_MAX => {
+                tries.excused += 1;
                 tries.outage.outlast(error).await?;
                 Ok(None)
             }
-            Setback::Handler(failure) | Setback::Lost(_, failure) => Ok(Some(failure)),
+            Setback::Handler(failure) | Setback::Excused(_, failure) => Ok(Some(failure)),
             // What somebody else recorded meanwhile is found next time.
             Setback::Store(StoreError::Conflict) if tries.conflicts < CONFLICTS_MAX => {
                 tries.conflicts += 1;
@@ -135,7 +143,7 @@ impl<S: Inbox> Service<S> {
         let commands: Vec<_> = group.iter().map(|it| &it.envelope).collect();
         let mut transaction = self.store.begin().await?;
         let recorded = self.store.recorded(&mut transaction, &ids(&commands)).await?;
-        let mut barrier = Barrier::new(recorded).map_err(corrupt)?;
+        let mut barrier = Barrier::new(recorded)?;
         let mut written = Written::default();
         let calls_out = self.participant.calls_out();
         for round in rounds(&commands) {
@@ -158,7 +166,7 @@ impl<S: Inbox> Service<S> {
                 }
             };
             for (&index, answer) in to_do.iter().zip(answers) {
-                let recorded = barrier.record(commands[index].id, answer);
+                let recorded = barrier.record(commands[index], answer);
                 self.reply(&mut written, &group[index], &recorded);
             }
             if !facts.is_empty() {
@@ -168,11 +176,11 @@ impl<S: Inbox> Service<S> {
         Ok(self.commit(transaction, barrier.into_records(), &written).await?)
     }
 
-    /// A handler is not to blame for its failure if its connection is lost.
+    /// A handler is not to blame for its failure if the database is.
     async fn blame(&self, transaction: &mut S::Transaction, failure: Failure) -> Setback {
-        match self.store.ping(transaction).await {
+        match self.store.examine(transaction, failure.error.source()).await {
             Ok(()) => Setback::Handler(failure),
-            Err(error) => Setback::Lost(error, failure),
+            Err(error) => Setback::Excused(error, failure),
         }
     }
 
@@ -180,20 +188,27 @@ impl<S: Inbox> Service<S> {
     pub(super) async fn answer_failure(
         &mut self,
         incoming: &Incoming,
-        failure: Failure,
+        failure: &Failure,
     ) -> Result<(), Error> {
+        let mut outage = Outage::new(&self.stop);
+        while let Err(error) = self.try_to_answer_failure(incoming, failure).await {
+            outage.outlast(error).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_to_answer_failure(
+        &mut self,
+        incoming: &Incoming,
+        failure: &Failure,
+    ) -> Result<(), StoreError> {
         let command = headers(&incoming.envelope);
-        warn!(saga = %command.saga, step = %command.step, attempt = command.attempt, error = %failure.message, "command failed");
-        let outcome = failure.into_outcome();
-        let recorded = Recorded::new(Answer::failed(outcome));
+        warn!(saga = %command.saga, step = %command.step, attempt = command.attempt, error = %failure.error, "command failed");
+        let recorded = Recorded::new(Answer::failed(failure.outcome()));
         let mut written = Written::default();
         self.reply(&mut written, incoming, &recorded);
-        self.write(&[], written).await
+        self.write_at_once(&written).await
     }
-}
-
-fn corrupt(error: crate::CodecError) -> Setback {
-    Setback::Store(StoreError::Refused { operation: "reading the inbox", source: error.into() })
 }
 
 impl From<StoreError> for Setback {

@@ -55,26 +55,18 @@ impl<S: Inbox> Service<S> {
         });
     }
 
-    /// Writes records, replies and dead letters that no handler's effect goes with.
-    pub(super) async fn write(
-        &mut self,
-        records: &[InboxRecord],
-        written: Written,
-    ) -> Result<(), Error> {
+    /// Writes replies and dead letters that no handler's effect goes with.
+    pub(super) async fn write(&mut self, written: Written) -> Result<(), Error> {
         let mut outage = Outage::new(&self.stop);
-        loop {
-            let result = async {
-                let transaction = self.store.begin().await?;
-                self.commit(transaction, records.to_vec(), &written).await
-            };
-            match result.await {
-                Ok(()) => return Ok(()),
-                Err(error @ StoreError::Conflict) if !records.is_empty() => {
-                    return Err(error.into());
-                }
-                Err(error) => outage.outlast(error).await?,
-            }
+        while let Err(error) = self.write_at_once(&written).await {
+            outage.outlast(error).await?;
         }
+        Ok(())
+    }
+
+    pub(super) async fn write_at_once(&mut self, written: &Written) -> Result<(), StoreError> {
+        let transaction = self.store.begin().await?;
+        self.commit(transaction, Vec::new(), written).await
     }
 
     /// Commits what was written with the effects in a transaction, then publishes it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::message::{Envelope, Kind};
-use crate::participant::{Answer, LocalAnswers, LocalFailure, Participant};
+use crate::participant::{Answer, Answers, LocalAnswers, LocalFailure, Participant};
 use crate::store::{
     DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, SagaStore,
     Snapshot, StoreError, Tick,
@@ -96,18 +96,19 @@ impl<S: SagaStore> OpenTransaction for Open<'_, S> {
 }
 
 impl<S: SagaStore> Open<'_, S> {
-    /// Carries commands out. If that fails, the connection is looked at: it may be what failed.
+    /// Carries commands out. If that fails, the database may be to blame.
     async fn carry_out(&mut self, commands: &[LocalCommand]) -> LocalAnswers {
         match self.try_to_carry_out(commands).await {
+            Ok(answers) => Ok(answers),
             Err(failure) => {
-                let lost = self.store.store.ping(&mut self.transaction).await.err();
-                Err(LocalFailure { lost, ..failure })
+                let (store, error) = (&self.store.store, failure.error.source());
+                let excuse = store.examine(&mut self.transaction, error).await.err();
+                Err(LocalFailure { outcome: failure.outcome(), excuse })
             }
-            answers => answers,
         }
     }
 
-    async fn try_to_carry_out(&mut self, commands: &[LocalCommand]) -> LocalAnswers {
+    async fn try_to_carry_out(&mut self, commands: &[LocalCommand]) -> Answers {
         let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
         let mut facts = Vec::new();
         for (name, participant) in &self.store.participants {
@@ -118,7 +119,7 @@ impl<S: SagaStore> Open<'_, S> {
             }
             let group: Vec<_> = indices.iter().map(|&index| &commands[index].envelope).collect();
             let connection = S::connection(&mut self.transaction);
-            let (answered, told) = participant.carry_out_locally(&group, connection).await?;
+            let (answered, told) = participant.carry_out(&group, connection).await?;
             facts.extend(told);
             indices.iter().zip(answered).for_each(|(&index, it)| answers[index] = Some(it));
         }

@@ -19,8 +19,8 @@ use crate::store::{
 };
 use crate::time::DynClock;
 use crate::{
-    Clock, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
-    StoreError, SystemClock,
+    BoxError, Clock, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId,
+    SagaName, StoreError, SystemClock,
 };
 
 /// A database in memory: sagas, outbox and inbox, beside an application's own state `S`.
@@ -246,7 +246,7 @@ impl<S: Clone + Send + Sync + 'static> Transactional for MemoryStore<S> {
         Ok(MemoryTransaction { connection, shared, clock, _serial: serial })
     }
 
-    async fn ping(&self, _: &mut MemoryTransaction<S>) -> Result<(), StoreError> {
+    async fn examine(&self, _: &mut MemoryTransaction<S>, _: &BoxError) -> Result<(), StoreError> {
         Ok(())
     }
 

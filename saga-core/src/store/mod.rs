@@ -15,7 +15,7 @@ pub(crate) mod erased;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::{IdempotencyKey, SagaId, SagaName};
+use crate::{BoxError, IdempotencyKey, SagaId, SagaName};
 
 pub use commit::{
     Commit, DefinitionInUse, DueSaga, DueSagas, HistoryRecord, NewSaga, Snapshot, Tick, Version,
@@ -47,15 +47,19 @@ pub trait Transactional: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] if the database cannot be reached.
     fn begin(&self) -> impl Future<Output = Result<Self::Transaction, StoreError>> + Send;
 
-    /// Asks for a sign of life on the connection of an open transaction, also of one that a statement
-    /// failed in. Without one nobody but the network is to blame for what failed.
+    /// Finds out whether the database is to blame for the failure of a handler in an open transaction.
+    ///
+    /// Asks for a sign of life on the connection, also after a statement has failed, and looks at the
+    /// error. A failure that the database is to blame for is tried again and uses up no attempt, three times in a row.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if the connection is lost or does not answer.
-    fn ping(
+    /// [`StoreError::Unavailable`] if the connection is lost or does not answer, or if the handler met
+    /// what passes by itself: a deadlock, a lock that was not granted in time, a server that only reads.
+    fn examine(
         &self,
         transaction: &mut Self::Transaction,
+        failure: &BoxError,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Returns the connection of an open transaction.

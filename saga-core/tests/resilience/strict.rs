@@ -11,8 +11,8 @@ use saga_core::store::{
     OutboxRow, Redrive, SagaStore, Snapshot, Tick, Transactional,
 };
 use saga_core::{
-    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
-    StoreError,
+    BoxError, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId,
+    SagaName, StoreError,
 };
 
 use crate::support::{Conn, Db, Effects};
@@ -50,8 +50,12 @@ impl Transactional for Strict {
         self.db.begin().await
     }
 
-    async fn ping(&self, transaction: &mut Self::Transaction) -> Result<(), StoreError> {
-        self.db.ping(transaction).await
+    async fn examine(
+        &self,
+        transaction: &mut Self::Transaction,
+        failure: &BoxError,
+    ) -> Result<(), StoreError> {
+        self.db.examine(transaction, failure).await
     }
 
     fn connection(transaction: &mut Self::Transaction) -> &mut Conn {

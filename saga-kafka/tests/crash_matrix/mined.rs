@@ -11,8 +11,8 @@ use saga_core::store::{
 };
 use saga_core::transport::{Position, Receipt, Received, Record, Subscription};
 use saga_core::{
-    IdempotencyKey, MessageId, Outbox, OutboxId, ParticipantName, Publisher, SagaId, SagaName,
-    StoreError, Subscriber, Topic, Transport, TransportError,
+    BoxError, IdempotencyKey, MessageId, Outbox, OutboxId, ParticipantName, Publisher, SagaId,
+    SagaName, StoreError, Subscriber, Topic, Transport, TransportError,
 };
 
 use super::mine::{Mine, Unavailable, die, say_so};
@@ -51,8 +51,12 @@ impl<S: Transactional> Transactional for Mined<S> {
         self.around(Call::Begin, self.inner.begin()).await
     }
 
-    async fn ping(&self, transaction: &mut S::Transaction) -> Result<(), StoreError> {
-        self.inner.ping(transaction).await
+    async fn examine(
+        &self,
+        transaction: &mut S::Transaction,
+        failure: &BoxError,
+    ) -> Result<(), StoreError> {
+        self.inner.examine(transaction, failure).await
     }
 
     fn connection(transaction: &mut S::Transaction) -> &mut S::Connection {

@@ -46,6 +46,8 @@ messages!(Done);
 #[derive(Clone, Default)]
 pub(crate) struct Stock {
     pub(crate) calls: Arc<AtomicU32>,
+    /// What else it does for each command.
+    pub(crate) also: &'static [&'static str],
 }
 
 macro_rules! commands {
@@ -67,7 +69,10 @@ macro_rules! commands {
                 let effect = format!("{} {}", command.order, stringify!($command));
                 let insert = sqlx::query("insert into effect (key) values ($1)").bind(effect);
                 insert.execute(&mut *cx.connection()).await?;
-                sqlx::query("select pg_sleep(0.002)").execute(cx.connection()).await?;
+                sqlx::query("select pg_sleep(0.002)").execute(&mut *cx.connection()).await?;
+                for &statement in self.also {
+                    sqlx::query(statement).execute(&mut *cx.connection()).await?;
+                }
                 Ok(Reply::succeeded(Done { order: command.order }))
             }
         }

@@ -12,8 +12,8 @@ use saga_core::store::{
 };
 use saga_core::transport::{Position, Receipt, Received, Record, Subscription};
 use saga_core::{
-    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, Publisher, SagaId,
-    SagaName, SagaStore, StoreError, Subscriber, Topic, Transport, TransportError,
+    BoxError, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, Publisher,
+    SagaId, SagaName, SagaStore, StoreError, Subscriber, Topic, Transport, TransportError,
 };
 
 use super::defect::Defect;
@@ -60,8 +60,12 @@ impl<S: Transactional> Transactional for Planted<S> {
         self.inner.begin().await
     }
 
-    async fn ping(&self, transaction: &mut S::Transaction) -> Result<(), StoreError> {
-        self.inner.ping(transaction).await
+    async fn examine(
+        &self,
+        transaction: &mut S::Transaction,
+        failure: &BoxError,
+    ) -> Result<(), StoreError> {
+        self.inner.examine(transaction, failure).await
     }
 
     fn connection(transaction: &mut S::Transaction) -> &mut S::Connection {

@@ -9,8 +9,8 @@ use saga_core::store::{
     Snapshot, Tick, Transactional,
 };
 use saga_core::{
-    IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId, SagaName,
-    SagaStore, StoreError,
+    BoxError, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId,
+    SagaName, SagaStore, StoreError,
 };
 
 use super::audit::envelopes;
@@ -37,8 +37,12 @@ impl<S: Transactional> Transactional for Witness<S> {
         self.inner.begin().await
     }
 
-    async fn ping(&self, transaction: &mut S::Transaction) -> Result<(), StoreError> {
-        self.inner.ping(transaction).await
+    async fn examine(
+        &self,
+        transaction: &mut S::Transaction,
+        failure: &BoxError,
+    ) -> Result<(), StoreError> {
+        self.inner.examine(transaction, failure).await
     }
 
     fn connection(transaction: &mut S::Transaction) -> &mut S::Connection {

@@ -14,7 +14,7 @@ use saga_core::store::{
     DeadLetter, Lane, MemoryConnection, MemoryStore, MemoryTransaction, OutboxRow, Tick,
     Transactional,
 };
-use saga_core::{MessageId, OutboxId, SagaId, SagaStore, StoreError};
+use saga_core::{BoxError, MessageId, OutboxId, SagaId, SagaStore, StoreError};
 use saga_testkit::Fixture;
 use tokio::time::sleep;
 
@@ -202,8 +202,12 @@ impl Transactional for Broken {
         self.inner.begin().await
     }
 
-    async fn ping(&self, transaction: &mut Self::Transaction) -> Result<(), StoreError> {
-        self.inner.ping(transaction).await
+    async fn examine(
+        &self,
+        transaction: &mut Self::Transaction,
+        failure: &BoxError,
+    ) -> Result<(), StoreError> {
+        self.inner.examine(transaction, failure).await
     }
 
     fn connection(transaction: &mut Self::Transaction) -> &mut Self::Connection {
