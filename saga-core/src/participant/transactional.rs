@@ -73,16 +73,13 @@ impl<S: Inbox> Service<S> {
             };
             if group.len() > 1 {
                 // What comes first is pushed last, so order is kept.
-                match failure.culprit {
-                    Some(culprit) => {
-                        groups.push(&group[culprit + 1..]);
-                        groups.push(&group[culprit..=culprit]);
-                        groups.push(&group[..culprit]);
-                    }
-                    None => {
-                        let (first, second) = group.split_at(group.len() / 2);
-                        groups.extend([second, first]);
-                    }
+                if let Some(culprit) = failure.culprit {
+                    groups.push(&group[culprit + 1..]);
+                    groups.push(&group[culprit..=culprit]);
+                    groups.push(&group[..culprit]);
+                } else {
+                    let (first, second) = group.split_at(group.len() / 2);
+                    groups.extend([second, first]);
                 }
                 continue;
             }

@@ -148,7 +148,7 @@ async fn until_called(bank: &Bank, call: &str) {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(Duration::from_secs(60), polled).await.expect(call);
+    timeout(Duration::from_mins(1), polled).await.expect(call);
 }
 
 /// I15: calls that are being made are awaited, recorded and acknowledged.
