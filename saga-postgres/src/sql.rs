@@ -4,6 +4,7 @@
 //! trip, and its plans are the function's own, whatever the tables held when it was first used.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
@@ -94,6 +95,16 @@ impl Sql {
 /// is a constant.
 pub(crate) fn render(schema: &SchemaName, template: &str) -> SqlStr {
     let text: Arc<str> = template.replace("{schema}", &schema.quoted()).into();
+    AssertSqlSafe(text).into_sql_str()
+}
+
+/// Opens a transaction that the server ends once it has heard nothing in it for so long.
+///
+/// Nothing of the session is changed, for poolers share sessions.
+pub(crate) fn begin(idle: Duration) -> SqlStr {
+    // 0 would be for ever, and more than an integer is refused.
+    let idle = idle.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
+    let text = format!("begin; set local idle_in_transaction_session_timeout = {idle}");
     AssertSqlSafe(text).into_sql_str()
 }
 

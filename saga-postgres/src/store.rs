@@ -10,11 +10,11 @@ use saga_core::BoxError;
 use saga_core::store::{StoreError, Transactional};
 use sqlx::postgres::{PgArguments, PgPoolOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, SqlStr, Transaction};
 use tokio::time::timeout;
 
 use crate::pool::{self, Suspicion};
-use crate::sql::Sql;
+use crate::sql::{self, Sql};
 use crate::{SchemaName, error};
 
 /// Longest wait for an answer, unless [`PostgresStore::timeout`] says otherwise.
@@ -50,6 +50,8 @@ pub struct PostgresStore {
     /// Whether the migrations were seen to be applied.
     checked: Arc<AtomicBool>,
     timeout: Duration,
+    /// Opens a transaction, and says when the server is to end it.
+    begin: SqlStr,
     suspicion: Suspicion,
 }
 
@@ -109,6 +111,7 @@ impl PostgresStore {
             schema,
             checked: Arc::default(),
             timeout: TIMEOUT,
+            begin: sql::begin(TIMEOUT * 2),
             suspicion: Suspicion::default(),
         }
     }
@@ -121,9 +124,13 @@ impl PostgresStore {
 
     /// Sets how long the store waits for a connection, and for an answer on it, before it gives up with
     /// [`StoreError::Unavailable`]. Default: 30 seconds.
+    ///
+    /// The server rolls a transaction back, and closes its connection, once it has heard nothing in it
+    /// for twice as long: whoever opened it may be behind a dead network, and others wait for its
+    /// locks. A handler that does something else for longer than that loses its transaction.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
+        Self { timeout, begin: sql::begin(timeout.saturating_mul(2)), ..self }
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -211,7 +218,7 @@ impl Transactional for PostgresStore {
     async fn begin(&self) -> Result<Self::Transaction, StoreError> {
         const BEGIN: &str = "begin";
         self.ensure_checked().await?;
-        let answer = self.answered(BEGIN, self.pool.begin()).await?;
+        let answer = self.answered(BEGIN, self.pool.begin_with(self.begin.clone())).await?;
         answer.map_err(|problem| self.suspect(error::statement(BEGIN, problem)))
     }
 

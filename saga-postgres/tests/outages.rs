@@ -9,11 +9,13 @@ mod world;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use saga_core::store::Transactional as _;
+use saga_postgres::{PostgresStore, SchemaName};
 use saga_testkit::Side;
 use sqlx::{Connection as _, PgConnection};
 
 use shop::Stock;
-use support::database;
+use support::{database, fresh, proxy};
 use world::{Stand, World};
 
 /// Cuts the connections after so many bytes, over and over: before, in and behind each statement and each commit.
@@ -118,6 +120,24 @@ async fn f45_a_network_that_swallows_everything_uses_up_no_attempt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f45_a_network_that_swallows_local_steps_uses_up_no_attempt() {
     swallow(Stand::Inside).await;
+}
+
+/// F45: nobody tells the server that its client is gone.
+#[tokio::test]
+async fn f45_a_transaction_that_nobody_goes_on_with_lets_go_of_its_locks() {
+    let fresh = fresh().await;
+    fresh
+        .execute("create table {schema}.thing (id int); insert into {schema}.thing values (1)")
+        .await;
+    let lock = || sqlx::raw_sql(fresh.sql("select from {schema}.thing for update"));
+    let (proxy, url) = proxy().await;
+    let store = PostgresStore::connect(&url).await.expect("it answers");
+    let store = store.schema(SchemaName::parse(&fresh.schema).expect("a name"));
+    let mut gone = store.timeout(Duration::from_millis(200)).begin().await.expect("begin");
+    lock().execute(&mut *gone).await.expect("nobody else has it");
+    proxy.blackhole();
+    let locked = tokio::time::timeout(Duration::from_secs(20), lock().execute(&fresh.pool)).await;
+    locked.expect("the server gives the lock away").expect("lock");
 }
 
 /// F44: the engine and the participant share two connections, and 200 sagas want them at once.
