@@ -72,7 +72,7 @@ pub use clock::ManualClock;
 pub use faults::{Faults, Faulty, FaultyPublisher, FaultySubscriber, Moment, Operation};
 pub use fixture::Fixture;
 #[doc(hidden)]
-pub use proof::{Defect, see, story};
+pub use proof::{Cursors, Defect, Planted, PlantedPublisher, PlantedSubscriber, see, story};
 pub use proof::{Report, SimulatedClock, Subject, prove, simulate};
 pub use proxy::{Proxy, Side};
 #[doc(hidden)]

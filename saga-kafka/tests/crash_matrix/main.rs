@@ -2,11 +2,14 @@
 //!
 //! `CRASH_CASE=17` plays one case alone; `CRASH_ROUNDS=10` plays all of them ten times.
 
+mod audit;
 #[path = "../broker/mod.rs"]
 mod broker;
 #[path = "../../../saga-postgres/tests/support/mod.rs"]
 mod database;
+mod defects;
 mod judge;
+mod late;
 mod life;
 mod mine;
 mod mined;
@@ -15,209 +18,98 @@ mod points;
 #[path = "../private/mod.rs"]
 mod private;
 mod shop;
+mod world;
 
-use std::collections::VecDeque;
 use std::env;
-use std::process::{Command, Output};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
-use saga_core::store::{
-    DeadLetter, DeadLetters as _, LetterAction, LetterOperation, OutboxRow, SagaStore as _, Tick,
-};
-use saga_core::transport::{Delivery, Position};
-use saga_core::{Clock as _, CorrelationId, Envelope, Fact as _, Message as _, MessageId, Payload};
-use saga_core::{SystemClock, message::Kind as EnvelopeKind};
-use sqlx::ConnectOptions as _;
+use saga_testkit::Defect;
 
-use life::{Told, stores, trouble};
+use life::Told;
 use paths::points;
-use points::{Case, Fault, Scenario, cases};
-use shop::{OrderPlaced, SHOP};
+use points::{Case, Scenario, cases};
+use world::{Outcome, World};
 
 /// Runs at a time: most of one is waiting until the broker misses the dead.
 const SLOTS: usize = 20;
-/// More lives than any run needs.
-const LIVES_MAX: u32 = 4;
 
-/// What the runs came to.
-#[derive(Default)]
-struct Totals {
-    runs: AtomicUsize,
-    kills: AtomicUsize,
-    flaws: Mutex<Vec<String>>,
-}
+/// One test at a time: where something is done wrong, lives have a narrow limit.
+static ALONE: Mutex<()> = Mutex::new(());
 
-/// F01, F02, F03, F36, I1, I3, I4, I5, I8, I9, I10, I11, I13.
+/// F01, F02, F03, F13, F36, F60, F61, F71, I1, I2, I3, I4, I5, I6, I7, I8, I9, I10, I11, I13.
 #[test]
 fn every_point_survives_death_errors_and_doubt() {
     if let Some(told) = Told::here() {
-        return run(life::live(&told));
+        Defect::plant(told.defect());
+        return run(life::live(&told), told.defect());
     }
     assert_eq!(points().len(), 95, "seven kinds of message, and eighteen other points");
     let rounds = env::var("CRASH_ROUNDS").map_or(1, |it| it.parse().expect("a number"));
     let only: Option<usize> = env::var("CRASH_CASE").ok().map(|it| it.parse().expect("a number"));
-    let mut queue: VecDeque<_> = (0..rounds).flat_map(|_| cases()).collect();
-    queue.retain(|case| only.is_none_or(|only| case.number == only));
+    let mut jobs: Vec<_> = (0..rounds).flat_map(|_| cases()).map(|case| (case, None)).collect();
+    jobs.retain(|(case, _)| only.is_none_or(|only| case.number == only));
     // A letter that was handed out waits for the end of its lease, so those runs begin first.
-    queue.make_contiguous().sort_by_key(|case| case.point.scenario != Scenario::Redriven);
-    let (all, totals) = (queue.len(), Totals::default());
-    let queue = Mutex::new(queue);
-    std::thread::scope(|scope| {
-        for slot in 0..SLOTS.min(all) {
-            let (queue, totals) = (&queue, &totals);
-            scope.spawn(move || {
-                run(work(slot, queue, totals, all));
-            });
-        }
-    });
-    let (runs, kills) = (totals.runs.into_inner(), totals.kills.into_inner());
-    println!("crash matrix: 95 points and 6 of publishing, {runs} runs, {kills} kills");
-    let flaws = totals.flaws.into_inner().expect("no thread panicked");
+    jobs.sort_by_key(|(case, _)| case.point.scenario != Scenario::Redriven);
+    let played = play(jobs);
+    let (runs, kills) = (played.len(), played.iter().map(|it| it.outcome.deaths).sum::<usize>());
+    println!("crash matrix: 95 points and 16 others, {runs} runs, {kills} kills");
+    let flaws = played.iter().filter(|it| !it.outcome.flaws.is_empty());
+    let flaws: Vec<_> = flaws.map(|it| told_of(&it.case, &it.outcome)).collect();
     assert!(flaws.is_empty(), "{} of {runs} runs:\n{}", flaws.len(), flaws.join("\n"));
-    assert!(runs >= 300 || only.is_some(), "too few runs: {runs}");
-    assert!(kills >= 295 || only.is_some(), "too few kills: {kills}");
+    assert!(runs >= 320 || only.is_some(), "too few runs: {runs}");
+    assert!(kills >= 310 || only.is_some(), "too few kills: {kills}");
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(work)
+fn told_of(case: &Case, outcome: &Outcome) -> String {
+    let again = format!("to play it alone: CRASH_CASE={}", case.number);
+    format!("{case}: {}\n  {again}", outcome.flaws.join("\n  "))
 }
 
-/// Plays cases one after the other, in a world of their own.
-async fn work(slot: usize, queue: &Mutex<VecDeque<Case>>, totals: &Totals, all: usize) {
-    let (sagas, effects) = (database::fresh().await, database::fresh().await);
-    let url = database::database().await.to_url_lossy().to_string();
-    let prefix = broker::prefix(&format!("crash-{slot}"));
-    loop {
-        let Some(case) = queue.lock().expect("no thread panicked").pop_front() else { return };
-        let run = totals.runs.fetch_add(1, Ordering::SeqCst);
-        let told = Told {
-            case: case.number,
-            life: 0,
-            url: url.clone(),
-            sagas: sagas.schema.clone(),
-            effects: effects.schema.clone(),
-            prefix: prefix.clone(),
-            order: format!("o-{run}"),
+/// A case, and the place of the defect that is planted.
+type Job = (Case, Option<usize>);
+
+struct Played {
+    case: Case,
+    planted: Option<usize>,
+    outcome: Outcome,
+}
+
+/// Plays jobs, many at a time.
+fn play(jobs: Vec<Job>) -> Vec<Played> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = jobs.len();
+    let queue = Mutex::new(jobs.into_iter().enumerate());
+    let next = || queue.lock().expect("no thread panicked").next();
+    std::thread::scope(|scope| {
+        let slots = 0..SLOTS.min(all);
+        let slots: Vec<_> = slots.map(|_| scope.spawn(|| run(work(&next, all), None))).collect();
+        slots.into_iter().flat_map(|slot| slot.join().expect("no thread panicked")).collect()
+    })
+}
+
+/// Plays one job after the other, in one world as long as nothing is wrong in it.
+async fn work(next: impl Fn() -> Option<(usize, Job)>, all: usize) -> Vec<Played> {
+    let (mut played, mut world) = (Vec::new(), None);
+    while let Some((number, (case, planted))) = next() {
+        if number.is_multiple_of(20) {
+            eprintln!("crash matrix: {number} of {all} runs");
+        }
+        let here = match world.take() {
+            Some(world) => world,
+            None => World::new().await,
         };
-        let stores = stores(&told).await;
-        if let Err(flaw) = play(&case, told, run, &stores, &effects, totals).await {
-            let again = format!("to play it alone: CRASH_CASE={}", case.number);
-            let flaw = format!("{case}: {flaw}\n  {again}");
-            eprintln!("{flaw}");
-            totals.flaws.lock().expect("no thread panicked").push(flaw);
+        let outcome = here.play(&case, planted, number).await;
+        if outcome.flaws.is_empty() {
+            world = Some(here);
         }
-        if run.is_multiple_of(20) {
-            eprintln!("crash matrix: {run} of {all} runs");
-        }
+        played.push(Played { case, planted, outcome });
     }
+    played
 }
 
-/// Lets processes live and die until one ends in order, and judges what is left.
-async fn play(
-    case: &Case,
-    mut told: Told,
-    run: usize,
-    stores: &(saga_postgres::PostgresStore, saga_postgres::PostgresStore),
-    effects: &database::Fresh,
-    totals: &Totals,
-) -> Result<(), String> {
-    let scenario = case.point.scenario;
-    prepare(scenario, &told.order, run, stores).await;
-    let (mut went_wrong, mut deaths) = (false, 0);
-    loop {
-        let process = told.clone();
-        let lived =
-            tokio::task::spawn_blocking(move || live(&process)).await.expect("it is awaited");
-        let said = String::from_utf8_lossy(&lived.stdout).into_owned();
-        went_wrong |= said.contains(mine::WENT_WRONG);
-        if lived.status.success() {
-            break;
-        }
-        let died = std::os::unix::process::ExitStatusExt::signal(&lived.status) == Some(6);
-        told.life += 1;
-        if !died || told.life == LIVES_MAX {
-            let error = String::from_utf8_lossy(&lived.stderr).into_owned();
-            let tail: Vec<_> = said.lines().chain(error.lines()).rev().take(40).collect();
-            let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-            return Err(format!("life {} ended with {}:\n{tail}", told.life, lived.status));
-        }
-        deaths += 1;
-    }
-    totals.kills.fetch_add(deaths, Ordering::SeqCst);
-    if !went_wrong {
-        return Err("the point was never reached".to_owned());
-    }
-    let expected = match case.fault {
-        Fault::Kill => 1..=1,
-        // What was acknowledged just before the first death does not come again.
-        Fault::KillTwice => 1..=2,
-        Fault::Error | Fault::ReportedAsFailed => 0..=0,
-    };
-    if !expected.contains(&deaths) {
-        return Err(format!("it died {deaths} times, not {expected:?}"));
-    }
-    let table = format!("{}.effect", effects.schema);
-    judge::judge(scenario, &told.order, stores, &effects.pool, &table).await
-}
-
-fn live(told: &Told) -> Output {
-    let mut process = Command::new(env::current_exe().expect("this program"));
-    process.args(["--exact", "every_point_survives_death_errors_and_doubt", "--nocapture"]);
-    told.tell(&mut process);
-    process.output().expect("this program can be started")
-}
-
-/// Puts in place what the saga starts from, if it is not a caller.
-async fn prepare(
-    scenario: Scenario,
-    order: &str,
-    run: usize,
-    (sagas, effects): &(saga_postgres::PostgresStore, saga_postgres::PostgresStore),
-) {
-    let trouble = trouble(scenario).to_owned();
-    let fact = OrderPlaced { order: order.to_owned(), trouble };
-    match scenario {
-        Scenario::Told => {
-            let outbox = vec![OutboxRow::fact(&fact, order).expect("encodable")];
-            effects.commit(Tick { outbox, ..Tick::default() }).await.expect("enqueued");
-        }
-        Scenario::Redriven => {
-            let letter = letter(&fact, run);
-            let id = letter.id;
-            let tick = Tick { dead_letters: vec![letter], ..Tick::default() };
-            sagas.commit(tick).await.expect("set aside");
-            let (by, reason) = ("ada".to_owned(), "mended".to_owned());
-            let redrive = LetterOperation { by, reason, action: LetterAction::Redrive };
-            sagas.operate(&redrive, &[(id, std::time::Duration::ZERO)]).await.expect("redrive");
-        }
-        _ => {}
-    }
-}
-
-/// A fact that was set aside, although nothing is wrong with it.
-fn letter(fact: &OrderPlaced, run: usize) -> DeadLetter {
-    let id = MessageId::now();
-    let timestamp = SystemClock::new().now();
-    let payload = serde_json::to_vec(fact).expect("plain data");
-    let envelope = Envelope {
-        id,
-        message_type: OrderPlaced::TYPE,
-        source: OrderPlaced::SOURCE,
-        correlation: CorrelationId::from(id),
-        causation: None,
-        traceparent: None,
-        timestamp,
-        kind: EnvelopeKind::Fact,
-        payload: Payload::from(payload),
-    };
-    let offset = 1_000_000 + run as u64;
-    let topic = OrderPlaced::SOURCE.events();
-    let position = Position { topic, partition: 0, offset, generation: 0 };
-    let (key, value) = (Bytes::copy_from_slice(fact.order.as_bytes()), envelope.encode());
-    let delivery = Delivery { position, key, value, headers: Vec::new(), timestamp };
-    DeadLetter::new(&SHOP, delivery, "by-hand", "a test put it here")
+fn run<T>(work: impl Future<Output = T>, defect: Option<Defect>) -> T {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let plant = move || Defect::plant(defect);
+    let runtime = builder.worker_threads(2).enable_all().on_thread_start(plant).build();
+    runtime.expect("a runtime").block_on(work)
 }

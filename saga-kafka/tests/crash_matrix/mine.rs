@@ -16,6 +16,10 @@ use super::shop::UNDONE;
 /// What a process writes when its call goes wrong.
 pub(crate) const WENT_WRONG: &str = "the call went wrong";
 
+/// Longer than a subscriber waits before it commits what is acknowledged.
+const STILL_BEFORE_DEATH: Duration = Duration::from_millis(1_500);
+const STANDSTILL: Duration = Duration::from_secs(2);
+
 /// What is to go wrong in this process.
 #[derive(Debug, Clone)]
 pub(crate) struct Mine {
@@ -28,8 +32,8 @@ struct State {
     counts: AtomicBool,
     passed: AtomicU32,
     went_off: AtomicBool,
-    /// It dies in a second.
-    is_dying: AtomicBool,
+    /// It dies in a second, or stands still.
+    is_at_it: AtomicBool,
     /// The process recovers from a death at the same point.
     is_second: bool,
 }
@@ -48,7 +52,7 @@ impl Mine {
     pub(crate) fn is_over(&self) -> bool {
         let went_off = self.state.went_off.load(Ordering::SeqCst);
         let is_over = self.case.is_none() || self.state.is_second || went_off;
-        is_over && !self.state.is_dying.load(Ordering::SeqCst)
+        is_over && !self.state.is_at_it.load(Ordering::SeqCst)
     }
 
     /// Notes what happened, since when calls may count.
@@ -110,8 +114,21 @@ impl Mine {
                 say_so();
                 Err(E::unavailable())
             }
+            Fault::StandsStill => {
+                if moment == Moment::Before {
+                    self.stand_still().await;
+                    return work.await;
+                }
+                let result = work.await;
+                self.stand_still().await;
+                result
+            }
             Fault::Kill | Fault::KillTwice => match moment {
                 Moment::Before => die(),
+                Moment::Still => {
+                    tokio::time::sleep(STILL_BEFORE_DEATH).await;
+                    die()
+                }
                 Moment::During(time) => {
                     // At least once it is polled, so that it is on its way.
                     let _ = tokio::time::timeout(time, work).await;
@@ -144,9 +161,17 @@ impl Mine {
         }
     }
 
+    /// Long enough for all others to go on.
+    async fn stand_still(&self) {
+        say_so();
+        self.state.is_at_it.store(true, Ordering::SeqCst);
+        tokio::time::sleep(STANDSTILL).await;
+        self.state.is_at_it.store(false, Ordering::SeqCst);
+    }
+
     fn die_later(&self) {
         say_so();
-        self.state.is_dying.store(true, Ordering::SeqCst);
+        self.state.is_at_it.store(true, Ordering::SeqCst);
         tokio::spawn(async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             std::process::abort()

@@ -141,6 +141,40 @@ pub(crate) fn publishing() -> impl Iterator<Item = Point> {
     })
 }
 
+/// Where a process dies, or stands still, while something else goes wrong besides.
+pub(crate) fn adverse() -> impl Iterator<Item = Point> {
+    let (before, after) = (Moment::Before, Moment::After);
+    let rest = ("P1 decoded, at rest", Call::Begin, Moment::Still);
+    let rest_of_engine = ("P1 decoded, at rest", Call::Commit, Moment::Still);
+    let asked = ("P3 inbox asked", Call::Recorded, after);
+    let decoded = ("P1 decoded", Call::Commit, before);
+    let committed = ("P8 after commit", Call::Commit, after);
+    let of_participant = [
+        ("a command", Scenario::Called, Kind::Command, vec![rest]),
+        ("an overtaken command", Scenario::Overtaken, Kind::Compensation, vec![asked, committed]),
+    ];
+    let of_engine = [
+        ("a successful reply", Scenario::Called, Kind::Success, vec![rest_of_engine]),
+        ("a late reply", Scenario::LateReply, Kind::Compensated, vec![decoded, committed]),
+        ("a second reply", Scenario::AskedAgain, Kind::Success, vec![decoded, committed]),
+        ("a zombie's reply", Scenario::Doubled, Kind::Success, vec![decoded, committed]),
+    ];
+    let of_participant = of_participant.into_iter().map(|it| (Service::Participant, it));
+    let of_engine = of_engine.into_iter().map(|it| (Service::Engine, it));
+    of_participant.chain(of_engine).flat_map(|(service, (of, scenario, kind, sides))| {
+        sides.into_iter().map(move |(name, call, moment)| Point {
+            name,
+            of,
+            scenario,
+            service,
+            since: Since::Received(kind),
+            call,
+            pass: 0,
+            moment,
+        })
+    })
+}
+
 /// The commit after the one that sets the timer is the timer's.
 fn timer_path() -> impl Iterator<Item = Point> {
     let sides = [

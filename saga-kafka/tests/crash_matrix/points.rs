@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::paths::{points, publishing};
+use super::paths::{adverse, points, publishing};
 
 /// What a saga goes through in a run, chosen so that what a point is about happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +23,29 @@ pub(crate) enum Scenario {
     Told,
     /// Started by a fact that had been set aside.
     Redriven,
+    /// The first command reaches its participant after its compensation.
+    Overtaken,
+    /// The reply to the first command comes when the step is being undone.
+    LateReply,
+    /// The reply to the first command comes when it was asked for again.
+    AskedAgain,
+    /// Two engines go on with it, of which one stands still in the middle.
+    Doubled,
+}
+
+impl Scenario {
+    /// Returns true if some message is late.
+    pub(crate) const fn is_late(self) -> bool {
+        matches!(self, Self::Overtaken | Self::LateReply | Self::AskedAgain)
+    }
 }
 
 /// Who makes the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
     Engine,
+    /// The second of two, in which nothing goes wrong.
+    OtherEngine,
     Participant,
     Relay,
 }
@@ -88,6 +105,8 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
     Before,
+    /// Before, when nothing has been done for a second and a half.
+    Still,
     /// This long after it began, if it is not over then.
     During(Duration),
     After,
@@ -106,6 +125,8 @@ pub(crate) enum Fault {
     Error,
     /// The call has its effect and seems to fail.
     ReportedAsFailed,
+    /// The process stands still for two seconds, and goes on as if nothing had been.
+    StandsStill,
 }
 
 /// A side of a call.
@@ -137,6 +158,13 @@ impl Point {
             Begin, Commit, Due, Handle, Handled, Operate, Publish, Receipt, Recorded, Redriven,
             Sent, Settled, Start, Unsent,
         };
+        if self.scenario == Scenario::Doubled {
+            return vec![Fault::StandsStill];
+        }
+        // What was late once is on time after a second death.
+        if self.scenario.is_late() || self.moment == Moment::Still {
+            return vec![Fault::Kill];
+        }
         let mut faults = vec![Fault::Kill, Fault::KillTwice];
         let can_fail = match self.call {
             Begin | Recorded | Handle | Handled | Commit | Redriven | Settled | Due | Unsent
@@ -170,7 +198,7 @@ impl fmt::Display for Case {
 
 /// Returns every point with every fault that it can have.
 pub(crate) fn cases() -> Vec<Case> {
-    let points: Vec<_> = points().into_iter().chain(publishing()).collect();
+    let points: Vec<_> = points().into_iter().chain(publishing()).chain(adverse()).collect();
     let cases =
         points.iter().flat_map(|point| point.faults().into_iter().map(move |it| (point, it)));
     let numbered = cases.enumerate();

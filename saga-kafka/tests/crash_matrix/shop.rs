@@ -1,20 +1,21 @@
 //! A saga of three steps, whose effects are rows of a table.
 
 use saga_core::{
-    Backoff, Cause, Command, Compensate, Context, Fact, Handle, HandlerError, HandlerResult, Json,
-    Message, MessageType, Participant, ParticipantName, Reply, RetryPolicy, Saga, SagaData,
-    SagaName, Step, StepName,
+    Backoff, Cause, Command, Compensate, Context, Envelope, Fact, Handle, HandlerError,
+    HandlerResult, Json, Message, MessageType, Participant, ParticipantName, Reply, RetryPolicy,
+    Saga, SagaData, SagaName, Step, StepName,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use std::time::Duration;
 
 use super::mine::Mine;
-use super::points::Call;
+use super::points::{Call, Scenario};
 
 pub(crate) const SHOP: ParticipantName = ParticipantName::new("shop");
 pub(crate) const STOCK: ParticipantName = ParticipantName::new("stock");
 pub(crate) const UNDONE: MessageType = MessageType::new("Undone");
+pub(crate) const FIRST: StepName = StepName::new("reserve");
 
 /// The saga's data; the trouble is what befalls it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ impl SagaData for Order {
 
 macro_rules! messages {
     ($($name:ident $kind:literal),* $(,)?) => {$(
-        #[derive(Debug, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Serialize, Deserialize)]
         pub(crate) struct $name {
             pub(crate) order: String,
             pub(crate) trouble: String,
@@ -43,10 +44,21 @@ macro_rules! messages {
     )*};
 }
 
-messages!(OrderPlaced "OrderPlaced", Done "Done", Undone "Undone");
+messages!(OrderPlaced "OrderPlaced", OrderNoted "OrderNoted", Done "Done", Undone "Undone");
 
 impl Fact for OrderPlaced {
     const SOURCE: ParticipantName = ParticipantName::new("web");
+}
+
+/// Nobody does anything about it.
+impl Fact for OrderNoted {
+    const SOURCE: ParticipantName = OrderPlaced::SOURCE;
+}
+
+/// Returns the order that a message is about, if it says so.
+pub(crate) fn order_of(envelope: &Envelope) -> Option<String> {
+    let message: Order = serde_json::from_slice(envelope.payload.as_bytes()).ok()?;
+    Some(message.order)
 }
 
 /// Writes effects, between two mines.
@@ -137,9 +149,17 @@ steps! {
     ShipGoods Ship "ship",
 }
 
-pub(crate) fn saga() -> Saga<Order> {
-    let soon = RetryPolicy::attempts(5).backoff(Backoff::fixed(Duration::from_millis(200)));
-    let builder = Saga::<Order>::builder().step(ReserveStock).step(PackGoods).retry(soon);
+/// The saga of a scenario: they differ in how long they wait for the first step.
+pub(crate) fn saga(scenario: Scenario) -> Saga<Order> {
+    let soon = Backoff::fixed(Duration::from_millis(200));
+    let (attempts, deadline) = match scenario {
+        Scenario::Overtaken | Scenario::LateReply => (2, Duration::from_millis(500)),
+        Scenario::AskedAgain => (200, Duration::from_millis(500)),
+        _ => (5, Duration::from_secs(30)),
+    };
+    let builder = Saga::<Order>::builder().step(ReserveStock).deadline(deadline);
+    let builder = builder.retry(RetryPolicy::attempts(attempts).backoff(soon));
+    let builder = builder.step(PackGoods).retry(RetryPolicy::attempts(5).backoff(soon));
     builder.pivot(ShipGoods).build().expect("the saga is sound")
 }
 

@@ -5,19 +5,27 @@ use saga_core::{ParticipantName, Publisher, Subscriber, Topic, Transport, Transp
 use saga_kafka::{KafkaPublisher, KafkaSubscriber, KafkaTransport};
 
 /// Puts a prefix in front of every topic and group, and takes it away again.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Private<T> {
     inner: T,
     prefix: String,
+    /// What groups have in front besides.
+    groups: String,
 }
 
 impl<T> Private<T> {
     pub(crate) fn new(inner: T, prefix: &str) -> Self {
-        Self { inner, prefix: format!("{prefix}.") }
+        Self { inner, prefix: format!("{prefix}."), groups: String::new() }
+    }
+
+    /// Lets those who subscribe through it be members of groups of their own.
+    #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) fn in_groups(self, name: &str) -> Self {
+        Self { groups: format!("{name}."), ..self }
     }
 
     fn of<U>(&self, inner: U) -> Private<U> {
-        Private { inner, prefix: self.prefix.clone() }
+        Private { inner, prefix: self.prefix.clone(), groups: self.groups.clone() }
     }
 
     fn there(&self, topic: &Topic) -> Topic {
@@ -49,7 +57,7 @@ impl Transport for Private<KafkaTransport> {
     }
 
     async fn subscriber(&self, it: Subscription) -> Result<Self::Subscriber, TransportError> {
-        let group = ParticipantName::parse(format!("{}{}", self.prefix, it.group));
+        let group = ParticipantName::parse(format!("{}{}{}", self.prefix, self.groups, it.group));
         let group = group.expect("the prefix is short");
         let topics = it.topics.iter().map(|topic| self.there(topic)).collect();
         Ok(self.of(self.inner.subscriber(Subscription { group, topics }).await?))

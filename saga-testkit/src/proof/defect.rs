@@ -32,10 +32,35 @@ pub enum Defect {
     CompensatesForward,
 }
 
-#[cfg(feature = "planted-defects")]
 impl Defect {
-    /// Returns what the machine is to do wrong.
-    pub(super) const fn of_the_machine(self) -> Option<saga_core::planted::Defect> {
+    /// All of them; without the feature `planted-defects` those of the machine are left out.
+    pub const ALL: &[Self] = &[
+        Self::NoInbox,
+        Self::AcknowledgedFirst,
+        Self::OutboxOutside,
+        Self::SentBeforeAcknowledged,
+        Self::ReadsAfterTheLast,
+        Self::NoBarrier,
+        Self::NoVersionCheck,
+        Self::NoOrder,
+        Self::BeginsAtTheEnd,
+        Self::IdPerAttempt,
+        #[cfg(feature = "planted-defects")]
+        Self::LateReplyCounts,
+        #[cfg(feature = "planted-defects")]
+        Self::CompensatesForward,
+    ];
+
+    /// Lets the machine do wrong on this thread what this defect is, if it is one of the machine.
+    pub fn plant(defect: Option<Self>) {
+        #[cfg(feature = "planted-defects")]
+        saga_core::planted::plant(defect.and_then(Self::of_the_machine));
+        #[cfg(not(feature = "planted-defects"))]
+        let _ = defect;
+    }
+
+    #[cfg(feature = "planted-defects")]
+    const fn of_the_machine(self) -> Option<saga_core::planted::Defect> {
         match self {
             Self::LateReplyCounts => Some(saga_core::planted::Defect::LateReplyCounts),
             Self::CompensatesForward => Some(saga_core::planted::Defect::CompensatesForward),

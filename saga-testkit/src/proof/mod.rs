@@ -31,6 +31,7 @@ use saga_core::StepName;
 
 pub use clock::SimulatedClock;
 pub use defect::Defect;
+pub use planted::{Cursors, Planted, PlantedPublisher, PlantedSubscriber};
 pub use report::Report;
 pub use subject::Subject;
 

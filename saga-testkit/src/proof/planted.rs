@@ -20,9 +20,11 @@ use super::defect::Defect;
 
 /// A store or a transport that does one thing wrong, if it is told to.
 #[derive(Debug, Clone)]
-pub(super) struct Planted<T> {
+pub struct Planted<T> {
     inner: T,
     defect: Option<Defect>,
+    /// How long a message is on its way that others overtake.
+    detour: Duration,
     /// Rows that were not written with their transaction.
     late: Arc<Mutex<Vec<OutboxRow>>>,
     /// Up to where each lane was read.
@@ -32,18 +34,30 @@ pub(super) struct Planted<T> {
 }
 
 /// The last row of each lane that was read; survives a crash, as it would in a table of its own.
-pub(super) type Cursors = Arc<Mutex<HashMap<Lane, OutboxId>>>;
+pub type Cursors = Arc<Mutex<HashMap<Lane, OutboxId>>>;
+
+/// How long a message is on its way that others overtake.
+const DETOUR: Duration = Duration::from_mins(5);
 
 type Attempts = Arc<Mutex<HashMap<MessageId, MessageId>>>;
 
 impl<T> Planted<T> {
-    pub(super) fn new(inner: T, defect: Option<Defect>) -> Self {
+    /// Does everything right if there is no defect.
+    #[must_use]
+    pub fn new(inner: T, defect: Option<Defect>) -> Self {
         let (late, read, attempts) = (Arc::default(), Arc::default(), Arc::default());
-        Self { inner, defect, late, read, attempts }
+        Self { inner, defect, detour: DETOUR, late, read, attempts }
+    }
+
+    /// Sets how long a message is on its way that others overtake; 5 minutes, if this is not called.
+    #[must_use]
+    pub fn detour(self, detour: Duration) -> Self {
+        Self { detour, ..self }
     }
 
     /// Remembers from one life to the next up to where lanes were read.
-    pub(super) fn reading(self, read: &Cursors) -> Self {
+    #[must_use]
+    pub fn reading(self, read: &Cursors) -> Self {
         Self { read: Arc::clone(read), ..self }
     }
 
@@ -217,7 +231,8 @@ impl<T: Transport> Transport for Planted<T> {
 
     async fn publisher(&self) -> Result<Self::Publisher, TransportError> {
         let inner = Arc::new(self.inner.publisher().await?);
-        Ok(PlantedPublisher { inner, defect: self.defect, attempts: Arc::clone(&self.attempts) })
+        let (defect, detour, attempts) = (self.defect, self.detour, Arc::clone(&self.attempts));
+        Ok(PlantedPublisher { inner, defect, detour, attempts })
     }
 
     async fn subscriber(
@@ -232,15 +247,16 @@ impl<T: Transport> Transport for Planted<T> {
 
 /// What a planted transport publishes with.
 #[derive(Debug)]
-pub(super) struct PlantedPublisher<P> {
+pub struct PlantedPublisher<P> {
     inner: Arc<P>,
     defect: Option<Defect>,
+    detour: Duration,
     attempts: Attempts,
 }
 
 /// What a planted transport receives with.
 #[derive(Debug)]
-pub(super) struct PlantedSubscriber<S> {
+pub struct PlantedSubscriber<S> {
     inner: S,
     defect: Option<Defect>,
     attempts: Attempts,
@@ -259,8 +275,8 @@ impl<P: Publisher> Publisher for PlantedPublisher<P> {
                 Receipt::settled(Ok(()))
             }
             Some(Defect::NoOrder) => {
-                let delay = records.first().map_or(Duration::ZERO, slowness);
-                self.later(records, delay)
+                let is_slow = records.first().is_some_and(is_slow);
+                self.later(records, if is_slow { self.detour } else { Duration::ZERO })
             }
             Some(Defect::IdPerAttempt) => {
                 records.iter_mut().for_each(|record| self.rename(record));
@@ -338,11 +354,10 @@ impl<S> PlantedSubscriber<S> {
     }
 }
 
-/// Returns how long messages of this id are on their way; some overtake others.
-fn slowness(record: &Record) -> Duration {
+/// Returns true for messages that others overtake.
+fn is_slow(record: &Record) -> bool {
     let envelope = Envelope::decode(record.value.clone());
-    let is_slow = envelope.is_ok_and(|it| it.id.as_bytes()[15] % 2 == 0);
-    Duration::from_secs(if is_slow { 300 } else { 0 })
+    envelope.is_ok_and(|it| it.id.as_bytes()[15] % 2 == 0)
 }
 
 fn answered(row: &OutboxRow) -> Vec<MessageId> {

@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::clock::SimulatedClock;
-#[cfg(feature = "planted-defects")]
 use super::defect::Defect;
 use super::judge;
 use super::plan::{Plan, Service};
@@ -52,8 +51,7 @@ pub(super) fn play<P: Subject>(subject: &P, plan: &Plan) -> Result<Run, Flaw> {
         .start_paused(true)
         .build()
         .expect("the system has what a runtime needs");
-    #[cfg(feature = "planted-defects")]
-    saga_core::planted::plant(plan.defect.and_then(Defect::of_the_machine));
+    Defect::plant(plan.defect);
     runtime.block_on(async {
         let scene = Scene::new(SimulatedClock::new(), subject.saga().definition(), plan);
         let played = tokio::time::timeout(PATIENCE, play_in(subject, plan, &scene)).await;
