@@ -5,6 +5,7 @@
 mod broker;
 #[path = "../../saga-postgres/tests/support/mod.rs"]
 mod database;
+mod memory;
 
 use std::process::Command;
 use std::time::Duration;
@@ -16,16 +17,7 @@ use saga_core::{Participant, ParticipantName, Publisher as _, Topic, Transport a
 use saga_kafka::{KafkaConfig, KafkaTransport};
 
 use database::Fresh;
-
-const MEGABYTE: u64 = 1 << 20;
-
-/// Returns a figure of this process that the system keeps, in bytes.
-fn memory(figure: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux tells");
-    let line = status.lines().find_map(|line| line.strip_prefix(figure)).expect("a known figure");
-    let kilobytes = line.trim_matches([':', '\t', ' ']).trim_end_matches(" kB");
-    kilobytes.parse::<u64>().expect("a number") * 1024
-}
+use memory::{MEGABYTE, memory};
 
 /// Appends records of so many bytes to a topic; in a process of its own, whose memory does not count.
 async fn send(topic: Topic, count: usize, bytes: usize) {

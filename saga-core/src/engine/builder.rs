@@ -129,7 +129,8 @@ impl<S: SagaStore> EngineBuilder<S> {
         self
     }
 
-    /// Sets how many running sagas are kept in memory at most; the default is 50 000.
+    /// Sets how many running sagas are kept in memory at most; the default is 50 000. There are fewer
+    /// if what is stored of them has more than 64 MiB.
     ///
     /// A saga that is not in memory is read when something happens to it.
     pub fn cache_max(mut self, sagas: usize) -> Self {

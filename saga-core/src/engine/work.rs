@@ -39,6 +39,8 @@ pub(super) struct Work {
     is_dirty: bool,
     /// Whether this is what was committed earlier, so that another engine may have moved on since.
     pub(super) is_cached: bool,
+    /// How much is stored of it.
+    pub(super) bytes: usize,
     /// The wake time that the commit under way stores.
     planned_wake: Option<WakeAt>,
     /// How a new saga began, if it has gone on since.
@@ -82,6 +84,7 @@ impl Work {
             cause,
             is_dirty: false,
             is_cached: false,
+            bytes: 0,
             planned_wake: None,
             begun: None,
         }
@@ -140,6 +143,7 @@ impl Work {
             cause: None,
             is_dirty: false,
             is_cached: false,
+            bytes: snapshot.state.len(),
             planned_wake: None,
             begun: None,
         }
@@ -274,6 +278,7 @@ impl Work {
         }
         let wake_at = self.wake(now, store);
         self.planned_wake = Some(wake_at);
+        self.bytes = state.len();
         Ok(Some(Commit {
             saga: self.saga,
             expected: self.version,
