@@ -35,6 +35,29 @@ test-long: ## What takes longer: outages of a minute, and ROUNDS=3 times as many
 	$(with_services); CRASH_ROUNDS=$(ROUNDS) $(CARGO) test -p saga-kafka --test crash_matrix $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture
 	MODEL_SIZE=1 $(CARGO) test --release -p saga-testkit --test models $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture
 
+.PHONY: up down status logs
+up: ## The whole system without containers: PostgreSQL, Kafka and the four services; SCALE=2 starts two of each
+	@scripts/system up
+
+down: ## Stop it; the data stays
+	@scripts/system down
+
+status: ## What runs, and where it answers
+	@scripts/system status
+
+logs: ## Follow the logs of the services
+	@scripts/system logs
+
+# For `make load RATE=200 SECONDS=20`.
+RATE ?= 500
+SECONDS ?= 60
+
+.PHONY: load
+load: ## Drive the system that `make up` started: RATE=500 orders a second for SECONDS=60, and a histogram
+	$(CARGO) build --quiet --release -p examples --example load $(CARGO_FLAGS)
+	@environment=$$(scripts/services env); eval "$$environment"; \
+	  target/release/examples/load --rate $(RATE) --seconds $(SECONDS) --svg target/load.svg $$(scripts/system processes)
+
 .PHONY: e2e
 e2e: ## The long run: the example services with faults injected
 	$(CARGO) build -p examples --examples $(CARGO_FLAGS)

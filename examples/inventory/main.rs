@@ -7,7 +7,7 @@ use examples::shared::config::Config;
 use examples::shared::contract::INVENTORY;
 use examples::shared::start_up;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     start_up::log(start_up::INFO);
     start_up::exit(INVENTORY, run().await)

@@ -4,7 +4,7 @@ use super::StockRepository;
 use super::handlers::DEFAULT_SKU;
 
 const STOCK: &[(&str, u32)] = &[
-    (DEFAULT_SKU, 10_000),
+    (DEFAULT_SKU, 1_000_000),
     ("espresso-machine", 5_000),
     ("coffee-beans", 20_000),
     // Everybody wants one, and there are none.

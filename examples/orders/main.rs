@@ -10,7 +10,7 @@ use examples::shared::contract::ORDERS;
 use examples::shared::http::Client;
 use examples::shared::start_up;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     start_up::exit(ORDERS, run().await)
 }
