@@ -12,6 +12,9 @@ use tokio::time::{Instant, sleep_until};
 /// How many orders may wait for an answer at once; more than ever do unless something is wrong.
 const CUSTOMERS: u32 = 256;
 
+/// The seed data knows `u-1` to `u-100`.
+const CUSTOMERS_WITH_MONEY: u32 = 100;
+
 /// Who places the orders, and when.
 pub(super) struct Customers {
     /// What the ids of their orders begin with.
@@ -58,7 +61,7 @@ impl Customers {
         let due = self.begin + Duration::from_secs(1) * number / self.rate;
         sleep_until(due).await;
         let order_id = format!("{}-{number}", self.run);
-        let user_id = if number.is_multiple_of(2) { "u-1" } else { "u-2" };
+        let user_id = format!("u-{}", number % CUSTOMERS_WITH_MONEY + 1);
         let body = json!({"order_id": order_id, "user_id": user_id, "amount": 1});
         let (status, answer) = self.orders.post("/orders", body).await?;
         ensure!(status == 202, "an order was answered with {status}: {answer}");

@@ -21,6 +21,12 @@ impl Account {
         Self(format!("customer:{user_id}"))
     }
 
+    /// Returns true if it is a customer's.
+    #[must_use]
+    pub fn is_customer(&self) -> bool {
+        self.0.starts_with("customer:")
+    }
+
     /// Where customers' money comes from.
     #[must_use]
     pub fn bank() -> Self {
@@ -79,7 +85,7 @@ pub trait AccountRepository: Send + 'static {
         is_frozen: bool,
     ) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Returns how an account stands, and keeps others from changing it until the transaction ends.
+    /// Returns how a customer's account stands, and keeps others from changing it until the transaction ends.
     fn standing(
         &mut self,
         account: &Account,

@@ -8,8 +8,10 @@ use crate::shared::money::{CURRENCY, Money};
 
 impl AccountRepository for PgConnection {
     async fn open(&mut self, account: &Account, is_frozen: bool) -> anyhow::Result<()> {
-        let insert = "insert into account (id, currency, frozen) values ($1, $2, $3)";
-        let insert = sqlx::query(insert).bind(account.as_str()).bind(CURRENCY).bind(is_frozen);
+        let insert =
+            "insert into account (id, currency, balance_minor, frozen) values ($1, $2, $3, $4)";
+        let insert = sqlx::query(insert).bind(account.as_str()).bind(CURRENCY);
+        let insert = insert.bind(account.is_customer().then_some(0_i64)).bind(is_frozen);
         insert.execute(self).await?;
         Ok(())
     }
@@ -30,12 +32,14 @@ impl AccountRepository for PgConnection {
         from: &Account,
         to: &Account,
     ) -> anyhow::Result<()> {
-        let balances = "update account a set balance_minor = a.balance_minor + c.amount
-            from (values ($1, -$3::bigint), ($2, $3::bigint)) as c (id, amount) where a.id = c.id";
-        let balances = sqlx::query(balances).bind(from.as_str()).bind(to.as_str());
-        let changed = balances.bind(amount.minor).execute(&mut *self).await?.rows_affected();
-        ensure!(changed == 2, "there is no account {from} or no account {to}");
-
+        for (account, minor) in [(from, -amount.minor), (to, amount.minor)] {
+            if account.is_customer() {
+                let change = "update account set balance_minor = balance_minor + $2 where id = $1";
+                let change = sqlx::query(change).bind(account.as_str()).bind(minor);
+                let changed = change.execute(&mut *self).await?.rows_affected();
+                ensure!(changed == 1, "there is no account {account}");
+            }
+        }
         let entries = "insert into entry (reference, reason, account, amount_minor)
             values ($4, $5, $1, -$3::bigint), ($4, $5, $2, $3::bigint)";
         let entries = sqlx::query(entries).bind(from.as_str()).bind(to.as_str()).bind(amount.minor);

@@ -1,13 +1,12 @@
 -- Who has money. Customers are `customer:<user>`; the shop's own accounts are `bank`, `held` and `shop`.
--- The balance is the sum of the account's entries, kept here so that it can be locked and checked.
 create table account (
     id text primary key,
     currency text not null,
-    balance_minor bigint not null default 0,
+    -- The sum of the account's entries, kept here so that it can be locked and checked. Null for the
+    -- shop's own accounts: a row that every payment changes would let each wait for all others.
+    balance_minor bigint check (balance_minor >= 0),
     -- The customer's bank lets go of the money when it is to be taken.
-    frozen boolean not null default false,
-    -- Only the bank owes: what it owes is what the customers brought in.
-    check (balance_minor >= 0 or id = 'bank')
+    frozen boolean not null default false
 );
 
 -- Double entry: each movement of money is two rows, and the sum of all rows is zero. Only appended to.

@@ -88,9 +88,11 @@ impl Books {
         let captured = "select coalesce(sum(amount_minor), 0)::bigint from payment \
             where state = 'captured'";
         law("captured is the total of the confirmed orders", captured, plan.revenue()).await;
-        let shop = "select balance_minor from account where id = 'shop'";
+        let shop =
+            "select coalesce(sum(amount_minor), 0)::bigint from entry where account = 'shop'";
         law("the shop has what was captured", shop, plan.revenue()).await;
-        let held = "select balance_minor from account where id = 'held'";
+        let held =
+            "select coalesce(sum(amount_minor), 0)::bigint from entry where account = 'held'";
         law("nothing is held any more", held, 0).await;
         let ledger = "select sum(amount_minor)::bigint from entry";
         law("the ledger sums to zero", ledger, 0).await;

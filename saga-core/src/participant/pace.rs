@@ -1,4 +1,5 @@
-//! How many commands one transaction holds: as many as are carried out in about a second.
+//! How many commands one transaction holds: as many as are carried out in about a second, and as few as
+//! others need who want the same rows.
 
 use std::time::Duration;
 
@@ -11,34 +12,62 @@ const SHORT: Duration = Duration::from_millis(250);
 /// A transaction that took more holds locks, and answers, for too long.
 const LONG: Duration = Duration::from_secs(1);
 
+/// After a collision so many transactions must go well before one holds more; after each further one
+/// four times as many.
+const CALM_MIN: u32 = 64;
+const CALM_MAX: u32 = 16_384;
+
 /// How many commands one transaction holds: doubled after a short one, halved after a long one.
-pub(super) struct Pace(usize);
+///
+/// Handlers that each lock rows in the same order deadlock all the same once several are in one
+/// transaction, for the second locks its first row while the last row of the first is locked. So after a
+/// collision each command is on its own, and the way back is the longer the more there were.
+pub(super) struct Pace {
+    commands: usize,
+    /// How many transactions must go well before each that holds more.
+    calm: u32,
+    /// How many of them are left.
+    calm_left: u32,
+}
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(BEGINNING)
+        Self { commands: BEGINNING, calm: 0, calm_left: 0 }
     }
 }
 
 impl Pace {
     /// Returns how many commands the next transaction may hold, at least one.
     pub(super) const fn commands(&self) -> usize {
-        self.0
+        self.commands
     }
 
-    /// Returns how many commands are received at once. Whoever is slow takes no more than the next
+    /// Returns how many commands are received at once. Who takes few at a time takes no more than the next
     /// transaction holds, so that it soon acknowledges, and soon hears of a rebalance or a shutdown.
     pub(super) const fn appetite(&self) -> usize {
-        if self.0 < BEGINNING { self.0 } else { BATCH_MAX }
+        if self.commands < BEGINNING { self.commands } else { BATCH_MAX }
     }
 
     /// Notes how long a transaction of so many commands took.
     pub(super) fn took(&mut self, commands: usize, time: Duration) {
         if time > LONG {
-            self.0 = (commands / 2).max(1);
-        } else if time < SHORT && commands >= self.0 {
-            self.0 = (self.0 * 2).min(BATCH_MAX);
+            self.commands = (commands / 2).max(1);
+        } else if self.calm_left > 0 {
+            self.calm_left -= 1;
+        } else if time < SHORT && commands >= self.commands {
+            self.commands = (self.commands * 2).min(BATCH_MAX);
+            if self.commands == BATCH_MAX {
+                self.calm = 0;
+            }
+            self.calm_left = self.calm;
         }
+    }
+
+    /// Notes that a transaction of some commands collided with somebody else's.
+    pub(super) fn collided(&mut self) {
+        self.commands = 1;
+        self.calm = (self.calm * 4).clamp(CALM_MIN, CALM_MAX);
+        self.calm_left = self.calm;
     }
 }
 
@@ -70,6 +99,29 @@ mod tests {
         assert_eq!(pace.commands(), 1, "never none");
         pace.took(1, SHORT / 2);
         assert_eq!(pace.commands(), 2);
+    }
+
+    #[test]
+    fn after_each_collision_it_takes_longer_until_a_transaction_holds_more() {
+        let mut pace = Pace::default();
+        let until_more = |pace: &mut Pace| {
+            let mut transactions = 0;
+            while pace.commands() == 1 {
+                pace.took(1, SHORT / 2);
+                transactions += 1;
+            }
+            transactions
+        };
+        for expected in [65, 257, 1_025] {
+            pace.collided();
+            assert_eq!((pace.commands(), pace.appetite()), (1, 1));
+            assert_eq!(until_more(&mut pace), expected);
+        }
+        while pace.commands() < BATCH_MAX {
+            pace.took(pace.commands(), SHORT / 2);
+        }
+        pace.collided();
+        assert_eq!(until_more(&mut pace), 65, "forgotten once whole batches go well");
     }
 
     #[test]

@@ -67,6 +67,9 @@ impl<S: Inbox> Service<S> {
                 tries = Tries::new(&self.stop);
                 continue;
             };
+            if group.len() > 1 && matches!(setback, Setback::Excused(..)) {
+                self.pace.collided();
+            }
             let Some(failure) = self.overcome(setback, &mut tries).await? else {
                 groups.push(group);
                 continue;
