@@ -123,7 +123,10 @@ fn mock() -> (Cluster, KafkaTransport) {
             }
         }
     }
+    // The client takes the acknowledgement of a later batch for that of an earlier one that failed: a broker
+    // refuses what is out of order, and this one does not. So it gets one batch at a time.
     let config = KafkaConfig::new(cluster.bootstrap_servers());
+    let config = config.setting("max.in.flight.requests.per.connection", "1");
     (cluster, KafkaTransport::new(config).expect("the configuration is valid"))
 }
 
