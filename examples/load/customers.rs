@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use examples::shared::http::Client;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-/// How many orders may wait for an answer at once; more than ever do unless something is wrong.
+/// How many orders may wait for an answer at once: more than do, unless something is wrong.
 const CUSTOMERS: u32 = 256;
 
 /// The seed data knows `u-1` to `u-100`.
@@ -63,7 +63,9 @@ impl Customers {
         let order_id = format!("{}-{number}", self.run);
         let user_id = format!("u-{}", number % CUSTOMERS_WITH_MONEY + 1);
         let body = json!({"order_id": order_id, "user_id": user_id, "amount": 1});
-        let (status, answer) = self.orders.post("/orders", body).await?;
+        let answered = self.orders.post("/orders", body).await;
+        let (status, answer) =
+            answered.context("an order was not taken; `make status` says what runs")?;
         ensure!(status == 202, "an order was answered with {status}: {answer}");
         Ok(Placed { order_id, due, accepted: Instant::now() })
     }

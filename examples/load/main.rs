@@ -45,7 +45,7 @@ struct Arguments {
     /// Where the histogram is drawn, as SVG.
     #[arg(long)]
     svg: Option<PathBuf>,
-    /// Directories of `/proc` whose memory is reported, by name: `orders=1234`.
+    /// A process whose memory is reported, by a name for it: `orders=1234`.
     #[arg(long = "process", value_name = "NAME=PID")]
     processes: Vec<String>,
 }
@@ -71,11 +71,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let begin = Instant::now() + Duration::from_millis(100);
     let run = format!("load-{}", Uuid::now_v7().simple());
     let customers = Customers { run: run.clone(), orders, rate, all, begin };
-    let placing = tokio::spawn(customers.order());
     let latest = begin + Duration::from_secs((warm_up + seconds).into()) + SETTLE;
-    let ended = ends.until(&run, all as usize, &bar, latest).await;
+    let ending = ends.until(&run, all as usize, &bar, latest);
+    // An order that is not taken ends the run at once.
+    let measured = tokio::try_join!(customers.order(), async { Ok(ending.await) });
     bar.finish_and_clear();
-    let placed = placing.await??;
+    let (placed, ended) = measured?;
     let report = Report::new(rate, &placed[before as usize..], &ended);
     print!("{report}");
     for process in &arguments.processes {
