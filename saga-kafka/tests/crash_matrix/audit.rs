@@ -16,8 +16,9 @@ use saga_postgres::PostgresStore;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
-use super::life::{Told, unsent};
 use super::shop::{Order, OrderPlaced, SHOP, STOCK, order_of};
+use super::stores::unsent;
+use super::told::Told;
 
 /// How long the broker takes at most for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);

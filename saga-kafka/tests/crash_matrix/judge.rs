@@ -7,9 +7,9 @@ use saga_core::{IdempotencyKey, SagaData as _, SagaId, SagaStore as _, Status};
 use saga_postgres::PostgresStore;
 use sqlx::PgPool;
 
-use super::life::unsent;
 use super::points::Scenario;
 use super::shop::Order;
+use super::stores::unsent;
 
 /// Says what does not hold.
 pub(crate) async fn judge(

@@ -68,7 +68,7 @@ pub(crate) struct LateSubscriber<S> {
 enum Place {
     OnTime,
     Late,
-    /// On time, and then those that were late.
+    /// On time, and with it those that were late.
     LetsGo,
 }
 
@@ -131,7 +131,9 @@ impl<S: Subscriber> Subscriber for LateSubscriber<S> {
         Ok(match self.inner.receive(limit).await? {
             Received::Deliveries(deliveries) => Received::Deliveries(self.delay(deliveries)),
             Received::Revoked(partitions) => {
-                self.held.retain(|it| !is_of(&it.position, &partitions));
+                for kept in [&mut self.held, &mut self.due] {
+                    kept.retain(|it| !is_of(&it.position, &partitions));
+                }
                 Received::Revoked(partitions)
             }
             assigned @ Received::Assigned(_) => assigned,

@@ -13,11 +13,14 @@ mod late;
 mod life;
 mod mine;
 mod mined;
+mod parts;
 mod paths;
 mod points;
 #[path = "../private/mod.rs"]
 mod private;
 mod shop;
+mod stores;
+mod told;
 mod world;
 
 use std::env;
@@ -25,9 +28,9 @@ use std::sync::{Mutex, PoisonError};
 
 use saga_testkit::Defect;
 
-use life::Told;
 use paths::points;
 use points::{Case, Scenario, cases};
+use told::Told;
 use world::{Outcome, World};
 
 /// Runs at a time: most of one is waiting until the broker misses the dead.

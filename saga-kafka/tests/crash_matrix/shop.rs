@@ -149,6 +149,16 @@ steps! {
     ShipGoods Ship "ship",
 }
 
+/// What befalls the order of a scenario.
+pub(crate) const fn trouble(scenario: Scenario) -> &'static str {
+    match scenario {
+        Scenario::Refused => "refused",
+        Scenario::Retried => "retried",
+        Scenario::Parked => "parked",
+        _ => "",
+    }
+}
+
 /// The saga of a scenario: they differ in how long they wait for the first step.
 pub(crate) fn saga(scenario: Scenario) -> Saga<Order> {
     let soon = Backoff::fixed(Duration::from_millis(200));

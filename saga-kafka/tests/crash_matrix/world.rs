@@ -16,9 +16,10 @@ use saga_postgres::PostgresStore;
 use sqlx::ConnectOptions as _;
 
 use super::audit::audit;
-use super::life::{Told, stores, trouble};
 use super::points::{Case, Fault, Scenario};
-use super::shop::{OrderNoted, OrderPlaced, SHOP};
+use super::shop::{OrderNoted, OrderPlaced, SHOP, trouble};
+use super::stores::stores;
+use super::told::Told;
 use super::{broker, database, judge, mine};
 
 /// More lives than any run needs.
