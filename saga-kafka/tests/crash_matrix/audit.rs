@@ -1,11 +1,12 @@
 //! What must hold at every moment: read after each death, past the library.
 
 use std::collections::{HashMap, HashSet};
-use std::env;
 use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaResult;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use saga_core::message::{Envelope, Kind};
@@ -123,7 +124,7 @@ fn passed(prefix: &str) -> HashMap<Place, i64> {
     for (group, topics) in [(STOCK, &commands[..]), (SHOP, &events[..])] {
         let group = consumer(&format!("{prefix}.{group}"));
         let partitions = partitions(&group, topics);
-        let committed = group.committed_offsets(partitions, PATIENCE).expect("offsets");
+        let committed = ask(|| group.committed_offsets(partitions.clone(), PATIENCE));
         for it in committed.elements() {
             if let Offset::Offset(next) = it.offset() {
                 passed.insert((it.topic().to_owned(), it.partition()), next);
@@ -141,8 +142,8 @@ fn messages(prefix: &str) -> Vec<Found> {
     let partitions = partitions(&consumer, &topics);
     let mut left = 0;
     for mut it in partitions.elements() {
-        let watermarks = consumer.fetch_watermarks(it.topic(), it.partition(), PATIENCE);
-        let (low, high) = watermarks.expect("watermarks");
+        let (low, high) =
+            ask(|| consumer.fetch_watermarks(it.topic(), it.partition(), PATIENCE));
         left += high - low;
         it.set_offset(Offset::Beginning).expect("an offset");
     }
@@ -151,14 +152,25 @@ fn messages(prefix: &str) -> Vec<Found> {
     let began = Instant::now();
     while found.len() < usize::try_from(left).expect("some messages") {
         assert!(began.elapsed() < PATIENCE, "{} of {left} messages in {PATIENCE:?}", found.len());
-        let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
-        let message = message.expect("a message");
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) else { continue };
         let value = Bytes::copy_from_slice(message.payload().unwrap_or_default());
         let envelope = Envelope::decode(value).expect("an envelope");
         let place = (message.topic().to_owned(), message.partition());
         found.push(Found { place, offset: message.offset(), envelope });
     }
     found
+}
+
+/// Asks until the broker answers: a topic that was just made has no leader for a moment.
+fn ask<T>(question: impl Fn() -> KafkaResult<T>) -> T {
+    let began = Instant::now();
+    loop {
+        match question() {
+            Ok(answer) => return answer,
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}, for {PATIENCE:?}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn consumer(group: &str) -> BaseConsumer {
@@ -172,7 +184,7 @@ fn consumer(group: &str) -> BaseConsumer {
 fn partitions(consumer: &BaseConsumer, topics: &[String]) -> TopicPartitionList {
     let mut partitions = TopicPartitionList::new();
     for topic in topics {
-        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+        let metadata = ask(|| consumer.fetch_metadata(Some(topic), PATIENCE));
         for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
             partitions.add_partition(topic, partition.id());
         }
