@@ -18,6 +18,7 @@ impl Outlet {
     pub(crate) fn leave(&mut self, lanes: impl IntoIterator<Item = u32>) {
         for lane in lanes {
             self.behind.remove(&lane);
+            self.standing.remove(&lane);
             self.refused.forget(lane);
         }
     }
@@ -26,10 +27,13 @@ impl Outlet {
     ///
     /// What is acknowledged is to be deleted first, so that it is not read again.
     pub(crate) fn to_read_back(&self) -> Option<(Vec<u32>, usize)> {
-        if self.behind.is_empty() || !self.has_room() || self.refused.is_full() {
+        if self.behind.is_empty() || !self.has_room() {
             return None;
         }
-        let is_free = |lane: &u32| !self.on_their_way.contains_key(lane);
+        let is_full = self.refused.is_full();
+        let is_free = |lane: &u32| {
+            !self.on_their_way.contains_key(lane) && !(is_full && self.standing.contains(lane))
+        };
         let lanes: Vec<_> = self.behind.iter().copied().filter(is_free).collect();
         (!lanes.is_empty()).then_some((lanes, self.page))
     }
@@ -50,6 +54,8 @@ impl Outlet {
         let (new, before) = (rows.len(), self.rows.len());
         let refused: HashSet<_> = self.refused.ids().collect();
         rows.retain(|row| !refused.contains(&row.id));
+        // Of parts that went to another owner meanwhile nothing is left here.
+        rows.iter().for_each(|row| _ = self.parts_left.remove(&row.id));
         let stand_still = self.push_rows(rows);
         let pushed = self.rows.len() - before;
         if pushed > 0 {
@@ -57,15 +63,22 @@ impl Outlet {
         }
         // Rows that cannot be read stay, so a larger page looks behind them. What is behind the
         // largest waits for somebody who mends or removes them.
-        let looks_on = new > 0 && pushed == 0 && !is_last && asked < PAGE_MAX;
+        let is_stuck = new > 0 && pushed == 0 && !is_last && stand_still.is_empty();
+        let looks_on = is_stuck && asked < PAGE_MAX;
         self.page = if looks_on { asked * 2 } else { PAGE };
         if is_last {
             self.behind.retain(|lane| !lanes.contains(lane));
-        } else if pushed == 0 && new > 0 && !looks_on {
+        } else if is_stuck && !looks_on {
             self.behind.retain(|lane| !seen.contains(lane));
         }
-        self.behind.extend(stand_still);
+        stand_still.into_iter().for_each(|lane| self.stand_still(lane));
         is_last || new > 0
+    }
+
+    /// Notes that a lane has something for which there is no room behind what is refused.
+    pub(super) fn stand_still(&mut self, lane: u32) {
+        self.behind.insert(lane);
+        self.standing.insert(lane);
     }
 
     /// Returns those of our lanes that forgotten rows are to be searched for in, and how many bytes

@@ -62,6 +62,8 @@ pub(crate) struct Outlet {
     acknowledged: Vec<OutboxId>,
     /// Numbers of lanes.
     behind: BTreeSet<u32>,
+    /// Those of them that are not read back while there is no room behind what is refused.
+    standing: BTreeSet<u32>,
     /// How many rows of each lane are on their way.
     on_their_way: BTreeMap<u32, usize>,
     /// How many bytes are read back at once.
@@ -117,6 +119,7 @@ impl Outlet {
             bytes: 0,
             acknowledged: Vec::new(),
             behind: BTreeSet::new(),
+            standing: BTreeSet::new(),
             on_their_way: BTreeMap::new(),
             page: PAGE,
             failures: 0,
@@ -137,7 +140,7 @@ impl Outlet {
             warn!(lane, "the broker takes too little; messages wait in the outbox");
             self.behind.insert(lane);
         } else if !self.put(committed) {
-            self.behind.insert(lane);
+            self.stand_still(lane);
         }
     }
 
@@ -432,5 +435,60 @@ mod tests {
         assert_eq!(lanes, [LANE + 1]);
         outlet.read_back(&lanes, PAGE, vec![row_of(LANE + 1)]);
         assert!(outlet.to_read_back().is_none(), "the other one would be overtaken");
+    }
+
+    /// One of five that are too much for what waits behind something refused.
+    fn large(key: &'static str) -> Record {
+        let topic = ParticipantName::new("shop").events();
+        let value = vec![0; 900_000].into();
+        Record { topic, partition: None, key: key.into(), value, headers: Vec::new() }
+    }
+
+    fn row_with(lane: u32, records: &[Record]) -> OutboxRow {
+        OutboxRow::new(Lane::new(ParticipantName::new("shop"), lane), records)
+    }
+
+    fn refusal() -> TransportError {
+        TransportError::Refused { topic: ParticipantName::new("shop").events(), source: "no".into() }
+    }
+
+    #[test]
+    fn a_lane_that_finds_no_room_behind_what_is_refused_holds_no_other_up() {
+        let mut outlet = outlet();
+        outlet.refused.note(&large("a"), row().id, &refusal());
+        outlet.fall_behind([LANE, LANE + 1]);
+        let (lanes, asked) = outlet.to_read_back().expect("both lanes are behind");
+        let page = (0..20).map(|_| row_with(LANE, &[large("a")])).collect();
+        assert!(outlet.read_back(&lanes, asked, page), "there may be more");
+        assert!(outlet.refused.is_full());
+        assert_eq!(outlet.to_read_back(), Some((vec![LANE + 1], PAGE)));
+        outlet.read_back(&[LANE + 1], PAGE, vec![row_with(LANE + 1, &[large("b")])]);
+        assert_eq!(outlet.rows.len(), 1, "another key goes out");
+        assert_eq!(outlet.to_read_back(), None);
+
+        outlet.leave([LANE]);
+        outlet.fall_behind([LANE]);
+        assert_eq!(outlet.to_read_back(), Some((vec![LANE], PAGE)), "there is room again");
+    }
+
+    #[test]
+    fn a_row_whose_refused_parts_went_to_another_owner_is_sent_once_when_it_comes_back() {
+        let mut outlet = outlet();
+        let row = row_with(LANE, &["a", "b", "c"].map(large));
+        outlet.refused.note(&large("a"), row.id, &refusal());
+        outlet.push_rows(vec![row.clone()]);
+        outlet.set_aside(&refusal());
+        assert_eq!(outlet.rows[0].records, [large("c")]);
+        outlet.front_is_done();
+        outlet.leave([LANE]);
+
+        outlet.fall_behind([LANE]);
+        outlet.read_back(&[LANE], PAGE, vec![row.clone()]);
+        outlet.front_is_done();
+        assert!(outlet.take_acknowledged().is_empty(), "the refused part is still to be sent");
+        outlet.try_refused_again();
+        assert_eq!(outlet.rows[0].records, ["a", "b"].map(large));
+        outlet.front_is_done();
+        assert_eq!(outlet.take_acknowledged(), [row.id]);
     }
 }

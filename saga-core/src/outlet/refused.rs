@@ -159,7 +159,7 @@ impl Outlet {
     }
 
     /// Lets the record at the front wait, and whatever must not overtake it.
-    fn set_aside(&mut self, error: &TransportError) {
+    pub(super) fn set_aside(&mut self, error: &TransportError) {
         let front = self.rows.front().expect("one of its records was refused");
         self.refused.note(&front.records[0], front.id, error);
         for mut row in std::mem::take(&mut self.rows) {
@@ -183,6 +183,7 @@ impl Outlet {
     /// Puts what was refused in front of everything else.
     pub(super) fn try_refused_again(&mut self) {
         let rows = self.refused.take();
+        self.standing.clear();
         info!(rows = rows.len(), "publishing what was refused");
         self.suspects += rows.len();
         for row in rows.into_iter().rev() {
