@@ -42,6 +42,12 @@ impl Care {
         handed_over.map(|(command, _)| command).collect()
     }
 
+    /// Nothing is carried out any more. Returns the commands that were begun and not finished: nobody
+    /// died over them.
+    pub(super) fn end_all(&mut self) -> Vec<MessageId> {
+        self.begun.drain().map(|(command, _)| command).collect()
+    }
+
     /// Returns the commands that are to be counted, and the others.
     fn split(&self, commands: Vec<Incoming>) -> (Vec<Incoming>, Vec<Incoming>) {
         commands.into_iter().partition(|it| self.left.contains_key(&it.lane))

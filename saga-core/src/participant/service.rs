@@ -11,12 +11,12 @@ use tracing::{debug, error, info, warn};
 
 use super::careful::Care;
 use super::external::Calls;
-use super::pace::Pace;
 use super::writing::Written;
 use super::{Inbox, Participant};
 use crate::message::{Envelope, Kind, describe};
 use crate::outage::Outage;
 use crate::outlet::{Outlet, TIDY_AFTER};
+use crate::pace::Pace;
 use crate::policy::retry::Backoff;
 use crate::store::{DeadLetter, Lane, REDRIVE_LEASE};
 use crate::transport::erased::{DynSubscriber, DynTransport};
@@ -31,6 +31,8 @@ pub(super) const QUICK_BACKOFF: Backoff =
     Backoff::exponential(Duration::from_millis(10), Duration::from_millis(100));
 /// How long a shutdown waits for the batch in hand.
 const GRACE: Duration = Duration::from_secs(4);
+/// How long a shutdown waits at most for the store to note what was cut off.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How often the outbox is searched for rows that a slowly dying owner of our partitions left.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -80,7 +82,7 @@ impl<S: Inbox> Service<S> {
             event_partitions: None,
             owned: BTreeSet::new(),
             care: Care::default(),
-            pace: Pace::default(),
+            pace: Pace::new(BATCH_MAX),
             calls: Calls::default(),
             done: Vec::new(),
             next_sweep: Instant::now() + SWEEP_EVERY,
@@ -118,12 +120,25 @@ impl<S: Inbox> Service<S> {
                 break Err(error);
             }
         };
+        self.end_all_attempts().await;
         self.outlet.drain().await;
         self.tidy().await;
         if let Err(error) = subscriber.close().await {
             warn!(%error, "could not leave the group in order; some commands will be delivered again");
         }
         worked
+    }
+
+    /// Ends the attempts of what is cut off: whoever carries it out next is not to think that it kills.
+    async fn end_all_attempts(&mut self) {
+        // A call that is still made ends here.
+        self.calls = Calls::default();
+        let cut_off = self.care.end_all();
+        match tokio::time::timeout(FAREWELL, self.end_attempts(&cut_off)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "what was cut off counts as a death of this process"),
+            Err(_) => warn!("the store hangs; what was cut off counts as a death of this process"),
+        }
     }
 
     /// Waits for the broker, makes sure of the topics, and joins the group.

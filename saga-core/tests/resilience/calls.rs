@@ -195,3 +195,24 @@ async fn a_call_that_is_handed_over_again_and_again_is_not_taken_for_a_killer() 
     let answers = replies(&transport, &hanging).await;
     assert!(matches!(&answers[0], Outcome::FailedTransiently(_)), "{answers:?}");
 }
+
+/// F04: nobody died over a call that a clean stop cuts off.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cut_off_again_and_again_is_not_taken_for_a_killer() {
+    let (transport, db, bank) = (MemoryTransport::new(), database(), Bank::default());
+    let hanging = reserve("o-1", "hang");
+    send(&transport, vec![hanging.clone()]).await;
+    for life in 1..=5 {
+        let participant = bank.start(&db, &transport);
+        let polled = async {
+            while bank.begun("reserve o-1") < life {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), polled).await.expect("the call is made");
+        participant.shutdown().await.expect("an orderly end");
+    }
+    let _participant = bank.start(&db, &transport);
+    let answers = replies(&transport, &hanging).await;
+    assert!(matches!(&answers[0], Outcome::FailedTransiently(_)), "{answers:?}");
+}

@@ -1,6 +1,8 @@
 //! A command that kills whoever carries it out comes to rest, and the others go on.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -10,23 +12,25 @@ use saga_core::{
     Context, Envelope, Handle, HandlerResult, MemoryTransport, Participant, ParticipantName, Reply,
     RunningParticipant, Subscriber as _, Transport as _,
 };
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
 use crate::support::{Conn, Db, Done, Reserve, STOCK};
 use crate::{database, reserve, send, until_done};
 
-/// How often each order was begun; a fatal one never ends, as if the process had died in it.
+/// How often each order was begun; a fatal one never ends before it is healed.
 #[derive(Clone, Default)]
 struct Mortal {
     begun: Arc<Mutex<HashMap<String, u32>>>,
-    died: Arc<Notify>,
+    dying: Arc<Notify>,
+    is_healed: Arc<AtomicBool>,
 }
 
 impl Handle<Reserve, Conn> for Mortal {
     async fn handle(&self, command: Reserve, cx: &mut Context<'_, Conn>) -> HandlerResult<Done> {
         *self.begun.lock().expect("no panic").entry(command.order.clone()).or_default() += 1;
-        if command.trouble == "fatal" {
-            self.died.notify_one();
+        if command.trouble == "fatal" && !self.is_healed.load(SeqCst) {
+            self.dying.notify_one();
             std::future::pending::<()>().await;
         }
         cx.connection().push(format!("reserve {}", command.order));
@@ -45,8 +49,35 @@ impl Mortal {
     }
 }
 
+/// A participant in a process of its own, which can be killed.
+struct Process {
+    runtime: Runtime,
+    participant: RunningParticipant,
+}
+
+impl Process {
+    fn start(mortal: &Mortal, db: &Db, transport: &MemoryTransport) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let entered = runtime.enter();
+        let participant = mortal.start(db, transport);
+        drop(entered);
+        Self { runtime, participant }
+    }
+
+    /// Nothing of it is carried on: not even its own end.
+    fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+
+    async fn shutdown(self) {
+        self.participant.shutdown().await.expect("an orderly end");
+        self.runtime.shutdown_background();
+    }
+}
+
 /// F04, I12: after three deaths it is answered as failed, which parks its saga, and everything else is carried out once.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn f04_a_command_that_kills_whoever_carries_it_out_comes_to_rest() {
     const OTHERS: usize = 1_200;
     let (transport, db, mortal) = (MemoryTransport::new(), database(), Mortal::default());
@@ -58,14 +89,12 @@ async fn f04_a_command_that_kills_whoever_carries_it_out_comes_to_rest() {
 
     let mut deaths = 0;
     loop {
-        let participant = mortal.start(&db, &transport);
+        let process = Process::start(&mortal, &db, &transport);
         tokio::select! {
-            () = until_done(&db, "reserve o-1199") => break participant.shutdown().await.expect("an orderly end"),
-            () = mortal.died.notified() => {
+            () = until_done(&db, "reserve o-1199") => break process.shutdown().await,
+            () = mortal.dying.notified() => {
                 deaths += 1;
-                // What is cut off in its handler has written nothing, as a process that is killed.
-                drop(participant);
-                tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+                process.kill();
             }
         }
     }
@@ -75,6 +104,24 @@ async fn f04_a_command_that_kills_whoever_carries_it_out_comes_to_rest() {
     let replies = replies(&transport, &fatal).await;
     let [Outcome::FailedPermanently(problem)] = &replies[..] else { panic!("{replies:?}") };
     assert_eq!(problem, "3 processes died while they carried it out");
+}
+
+/// F04: nobody died over a command that a clean stop cuts off.
+#[tokio::test(start_paused = true)]
+async fn f04_a_command_that_is_cut_off_again_and_again_is_not_taken_for_a_killer() {
+    let (transport, db, mortal) = (MemoryTransport::new(), database(), Mortal::default());
+    let slow = reserve("slow", "fatal");
+    send(&transport, vec![slow.clone()]).await;
+    for life in 1..=5 {
+        let participant = mortal.start(&db, &transport);
+        mortal.dying.notified().await;
+        assert_eq!(mortal.begun("slow"), life);
+        participant.shutdown().await.expect("an orderly end");
+    }
+    mortal.is_healed.store(true, SeqCst);
+    let _participant = mortal.start(&db, &transport);
+    assert_eq!(replies(&transport, &slow).await, [Outcome::Succeeded]);
+    assert_eq!(db.read(Vec::len), 1);
 }
 
 /// How a command was answered.
