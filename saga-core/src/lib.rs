@@ -110,6 +110,7 @@ pub mod message;
 pub mod names;
 mod outage;
 mod outlet;
+mod pace;
 pub mod participant;
 #[cfg(feature = "planted-defects")]
 #[doc(hidden)]

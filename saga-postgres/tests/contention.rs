@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use saga_core::{
     Command, Context, Engine, Handle, HandlerResult, IdempotencyKey, Json, MemoryStore,
-    MemoryTransport, Message, MessageType, Participant, ParticipantName, Reply, RunningParticipant,
-    Saga, SagaData, SagaName, Status, Step, StepName,
+    MemoryTransport, Message, MessageType, Participant, ParticipantName, Reply, Saga, SagaData,
+    SagaName, Status, Step, StepName,
 };
 use saga_postgres::{PostgresStore, SchemaName};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgConnection};
-use tokio::task::JoinSet;
+
+use support::Fresh;
 
 const SHOP: ParticipantName = ParticipantName::new("shop");
 const BANK: ParticipantName = ParticipantName::new("bank");
@@ -82,14 +84,14 @@ impl Bank {
         counted.map(drop)
     }
 
-    /// Starts a process of it, with connections of its own.
-    async fn start(&self, transport: &MemoryTransport) -> RunningParticipant {
+    /// Makes a process of it, with connections of its own.
+    async fn process(&self) -> (Participant<PgConnection>, PostgresStore) {
         // What comes of a deadlock is the same when it is found soon.
         let options = support::database().await.options([("deadlock_timeout", "50ms")]);
-        let pool = PgPoolOptions::new().max_connections(2).connect_lazy_with(options);
+        let pool = PgPoolOptions::new().max_connections(3).connect_lazy_with(options);
         let schema = SchemaName::parse(&self.schema).expect("a name");
         let bank = Participant::builder(BANK).handle::<Pay>(self.clone()).build().expect("sound");
-        bank.start(PostgresStore::new(pool).schema(schema), transport.clone())
+        (bank, PostgresStore::new(pool).schema(schema))
     }
 }
 
@@ -103,33 +105,33 @@ impl Handle<Pay, PgConnection> for Bank {
     }
 }
 
-/// F43, F76: many commands in one transaction make deadlocks of what has none; soon there is one in each.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f43_processes_that_lock_the_same_rows_soon_deadlock_no_more() {
-    const PAYMENTS: u32 = 2_000;
-    const CUSTOMERS: u32 = 40;
-    let fresh = support::fresh().await;
+const PAYMENTS: u32 = 2_000;
+const CUSTOMERS: u32 = 40;
+
+/// A bank with the accounts of two customers, and of the shop.
+async fn bank(fresh: &Fresh) -> Bank {
     fresh.execute("create table {schema}.account (id text primary key, paid int not null)").await;
     let accounts = "insert into {schema}.account values ('ann', 0), ('bob', 0), ('shop', 0)";
     fresh.execute(accounts).await;
-    let bank = Bank { schema: fresh.schema.clone(), deadlocks: Arc::default() };
-    let transport = MemoryTransport::new();
-    let saga = Saga::<Payment>::builder().pivot(PayOnce).build().expect("sound");
-    let engine = Engine::builder(SHOP, MemoryStore::new()).saga(saga).transport(transport.clone());
-    let engine = engine.start().expect("the parts fit");
-    let processes = [bank.start(&transport).await, bank.start(&transport).await];
-    let customers = (0..CUSTOMERS).map(|customer| {
-        let engine = engine.clone();
-        async move {
-            for number in 0..PAYMENTS / CUSTOMERS {
-                let key = IdempotencyKey::new(format!("{customer}-{number}")).expect("short");
-                let customer = if customer % 2 == 0 { "ann" } else { "bob" }.to_owned();
-                let payment = engine.start(key, Payment { customer }).await.expect("accepted");
-                assert_eq!(payment.outcome().await.expect("an end"), Status::Completed);
-            }
+    Bank { schema: fresh.schema.clone(), deadlocks: Arc::default() }
+}
+
+fn saga() -> Saga<Payment> {
+    Saga::<Payment>::builder().pivot(PayOnce).build().expect("sound")
+}
+
+/// Makes all payments, each through the next of the engines, and looks at what came of it.
+async fn pay(engines: &[Engine], fresh: &Fresh, bank: &Bank) {
+    let customers = (0..CUSTOMERS).zip(engines.iter().cycle().cloned());
+    let customers = customers.map(async |(customer, engine)| {
+        for number in 0..PAYMENTS / CUSTOMERS {
+            let key = IdempotencyKey::new(format!("{customer}-{number}")).expect("short");
+            let customer = if customer % 4 < 2 { "ann" } else { "bob" }.to_owned();
+            let payment = engine.start(key, Payment { customer }).await.expect("accepted");
+            assert_eq!(payment.outcome().await.expect("an end"), Status::Completed);
         }
     });
-    let all = customers.collect::<JoinSet<_>>().join_all();
+    let all = join_all(customers);
     tokio::time::timeout(Duration::from_mins(1), all).await.expect("every payment ends");
     let paid = "select array_agg(paid order by id) from {schema}.account";
     let paid: Vec<i32> =
@@ -138,8 +140,39 @@ async fn f43_processes_that_lock_the_same_rows_soon_deadlock_no_more() {
     let deadlocks = bank.deadlocks.load(Ordering::SeqCst);
     println!("{deadlocks} deadlocks");
     assert!(deadlocks <= 12, "{deadlocks} deadlocks");
+}
+
+/// F43, F76: many commands in one transaction make deadlocks of what has none; soon there is one in each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f43_processes_that_lock_the_same_rows_soon_deadlock_no_more() {
+    let fresh = support::fresh().await;
+    let bank = bank(&fresh).await;
+    let transport = MemoryTransport::new();
+    let engine = Engine::builder(SHOP, MemoryStore::new()).saga(saga());
+    let engine = engine.transport(transport.clone()).start().expect("the parts fit");
+    let mut processes = Vec::new();
+    for (participant, store) in [bank.process().await, bank.process().await] {
+        processes.push(participant.start(store, transport.clone()));
+    }
+    pay(std::slice::from_ref(&engine), &fresh, &bank).await;
     for process in processes {
         process.shutdown().await.expect("an orderly end");
     }
     engine.shutdown().await.expect("an orderly end");
+}
+
+/// F43, F76: the same where the participants are inside engines.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f43_engines_that_lock_the_same_rows_soon_deadlock_no_more() {
+    let fresh = support::fresh().await;
+    let bank = bank(&fresh).await;
+    let mut engines = Vec::new();
+    for (participant, store) in [bank.process().await, bank.process().await] {
+        let engine = Engine::builder(SHOP, store).saga(saga()).local(participant);
+        engines.push(engine.start().expect("the parts fit"));
+    }
+    pay(&engines, &fresh, &bank).await;
+    for engine in engines {
+        engine.shutdown().await.expect("an orderly end");
+    }
 }

@@ -41,6 +41,8 @@ pub(super) type Attempt = (MessageId, u32);
 pub(super) struct Effects<'a> {
     pub(super) facts: Vec<Record>,
     pub(super) transaction: Option<Box<dyn OpenTransaction + 'a>>,
+    /// How many commands were asked for in it.
+    pub(super) asked: usize,
     /// What each saga was answered last.
     answered: HashMap<SagaId, Attempt>,
 }
@@ -52,12 +54,13 @@ struct Call {
 }
 
 impl Worker {
-    /// Takes the local commands of a tick from the queue, none twice of one saga.
+    /// Takes the local commands of a tick from the queue, as many as go well together, and none twice of
+    /// one saga.
     pub(super) fn take_local(&mut self) -> Vec<LocalCall> {
         let mut sagas = HashSet::new();
         let mut calls = Vec::new();
         let mut later = Vec::new();
-        while calls.len() < self.tick_max
+        while calls.len() < self.pace.commands()
             && let Some(call) = self.local.pop_front()
         {
             let is_first = sagas.insert(call.saga);
@@ -82,7 +85,7 @@ impl Worker {
         let mut calls = works.awaited(&round.local);
         for _ in 0..STEPS_MAX {
             if round.goes_on {
-                self.add_next(&mut calls, works, &mut round.starting);
+                self.add_next(&mut calls, works, &mut round.starting, &effects);
             }
             if calls.is_empty() {
                 break;
@@ -93,17 +96,30 @@ impl Worker {
         Ok(effects)
     }
 
-    /// Takes the first local command that was decided on of every saga that is not called already.
-    fn add_next(&self, calls: &mut Vec<Call>, works: &mut Works, starting: &mut [Starting]) {
+    /// Takes the first local command that was decided on of every saga that is not called already, and
+    /// takes on no more sagas than go well together.
+    fn add_next(
+        &self,
+        calls: &mut Vec<Call>,
+        works: &mut Works,
+        starting: &mut [Starting],
+        effects: &Effects<'_>,
+    ) {
         let called: HashSet<_> = calls.iter().map(|call| call.place).collect();
+        let mut room = self.pace.commands().saturating_sub(called.len().max(effects.answered.len()));
         let all = works.all.iter_mut().chain(starting.iter_mut().map(|it| &mut it.work));
         for (place, work) in all.enumerate().filter(|(place, _)| !called.contains(place)) {
+            let is_new = !effects.answered.contains_key(&work.saga);
+            if is_new && room == 0 {
+                continue;
+            }
             let is_local = |it: &OutgoingCommand| self.store.is_local(&it.participant);
             let Some(index) = work.commands.iter().position(is_local) else { continue };
             // Nothing must happen for a new saga that cannot be stored as it began.
             if work.remember_begin(self.now(), &*self.store) {
                 let command = work.commands.remove(index);
                 calls.push(Call { place, command });
+                room -= usize::from(is_new);
             }
         }
     }
@@ -182,6 +198,7 @@ impl<'a> Effects<'a> {
         if is_first {
             self.transaction = Some(store.begin().await?);
         }
+        self.asked += commands.len();
         let transaction = self.transaction.as_mut().expect("it was just begun");
         match transaction.carry_out(commands).await {
             Ok((answers, told)) => {

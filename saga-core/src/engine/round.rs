@@ -34,9 +34,14 @@ impl Round {
     pub(super) fn reachable_since(&mut self, time: Timestamp) {
         for happening in &mut self.happenings {
             if let Event::TimerFired { reachable_since } = &mut happening.event {
-                *reachable_since = time;
+                *reachable_since = time.max(*reachable_since);
             }
         }
+    }
+
+    /// Returns true if a participant may be asked more than one thing in one transaction.
+    pub(super) fn asks_several(&self) -> bool {
+        self.goes_on || self.local.len() > 1
     }
 
     /// Returns the only command that is carried out, if there is nothing else that can be to blame.

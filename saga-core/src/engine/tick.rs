@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::local::{Attempt, LocalCall};
@@ -61,7 +62,7 @@ impl Worker {
         round.local = self.take_local();
         // There may have been an outage since it was gathered.
         round.reachable_since(self.reachable_since);
-        round.goes_on = true;
+        round.goes_on = self.pace.commands() > 1;
         self.carry_through(round).await?;
         if !self.unstartable.is_empty() {
             let unstartable = std::mem::take(&mut self.unstartable);
@@ -79,6 +80,14 @@ impl Worker {
             let Err(setback) = self.attempt(&mut round).await else { return Ok(()) };
             round.take_back_starts();
             match setback {
+                Setback::Local { excuse: Some(error), .. } if round.asks_several() => {
+                    // What goes on alone does not collide with itself.
+                    self.pace.collided();
+                    round.goes_on = false;
+                    let first = self.pace.commands().min(round.local.len());
+                    self.postpone(round.local.split_off(first));
+                    self.outlast(&mut outage, error, &mut round).await?;
+                }
                 Setback::Local { excuse: Some(error), .. } if excused < EXCUSES_MAX => {
                     excused += 1;
                     self.outlast(&mut outage, error, &mut round).await?;
@@ -160,7 +169,9 @@ impl Worker {
         self.let_wait(&mut round.starting);
         let (store, now) = (Arc::clone(&self.store), self.now());
         let (mut works, came) = self.decide(round, now).await?;
+        let begun = Instant::now();
         let mut effects = self.carry_out(&*store, round, &mut works).await?;
+        let asked = effects.asked;
 
         let mut tick = Tick::default();
         works.encode(now, &*store, &mut tick);
@@ -175,6 +186,9 @@ impl Worker {
                 self.fall_behind(rows.iter().map(Committed::lane));
             }
             return Err(error.into());
+        }
+        if asked > 0 {
+            self.pace.took(asked, begun.elapsed());
         }
         self.publish(rows);
         self.finish(std::mem::take(round), works, came);

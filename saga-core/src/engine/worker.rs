@@ -24,6 +24,7 @@ use crate::machine::{Event, Origin, ReplyEvent, Status};
 use crate::message::{Envelope, Kind, describe};
 use crate::outage::Outage;
 use crate::outlet::{Outlet, TIDY_AFTER};
+use crate::pace::Pace;
 use crate::store::DeadLetter;
 use crate::store::erased::DynSagaStore;
 use crate::time::DynClock;
@@ -60,6 +61,8 @@ pub(super) struct Worker {
     pub(super) timers: Timers,
     /// Commands for participants inside this engine, each committed as outstanding.
     pub(super) local: VecDeque<LocalCall>,
+    /// How many of them one transaction holds.
+    pub(super) pace: Pace,
     /// Since when store and broker work without a break, as far as is known.
     pub(super) reachable_since: Timestamp,
     /// When the broker is asked again after it could not be received from.
@@ -128,6 +131,7 @@ impl Worker {
             cache: Cache::new(parts.cache_max),
             timers: Timers::default(),
             local: VecDeque::new(),
+            pace: Pace::new(parts.tick_max),
             local_ids: HashSet::new(),
             watchers: HashMap::new(),
             to_look_after: Vec::new(),
@@ -275,8 +279,17 @@ impl Worker {
         if self.connecting.is_some() || self.outlet.as_ref().is_some_and(Outlet::is_stalled) {
             self.reachable_since = now;
         }
-        let reachable_since = self.reachable_since;
-        for saga in self.timers.take_due(now, share) {
+        let due = self.timers.take_due(now, share);
+        if due.is_empty() {
+            return;
+        }
+        // What waits for its turn in here is not answered because of us.
+        let in_line: HashSet<_> = self.local.iter().map(|it| it.saga).collect();
+        for saga in due {
+            let reachable_since = match in_line.contains(&saga) {
+                true => now,
+                false => self.reachable_since,
+            };
             batch.inputs.push(Input::Event(Happening {
                 saga,
                 event: Event::TimerFired { reachable_since },

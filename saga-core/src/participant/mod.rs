@@ -26,7 +26,6 @@ mod careful;
 mod external;
 mod handler;
 mod inbox;
-mod pace;
 mod route;
 mod running;
 mod service;

@@ -42,6 +42,16 @@ impl Tries {
     fn new(stop: &CancellationToken) -> Self {
         Self { outage: Outage::new(stop), quick: 0, conflicts: 0, excused: 0 }
     }
+
+    /// Returns true if a group of commands meets what others do at the same time. That somebody else
+    /// recorded one of them happens, but not twice in a row.
+    const fn collides(&self, setback: &Setback) -> bool {
+        match setback {
+            Setback::Excused(..) => true,
+            Setback::Store(StoreError::Conflict) => self.conflicts > 0,
+            Setback::Store(_) | Setback::Handler(_) => false,
+        }
+    }
 }
 
 impl<S: Inbox> Service<S> {
@@ -67,7 +77,7 @@ impl<S: Inbox> Service<S> {
                 tries = Tries::new(&self.stop);
                 continue;
             };
-            if group.len() > 1 && matches!(setback, Setback::Excused(..)) {
+            if group.len() > 1 && tries.collides(&setback) {
                 self.pace.collided();
             }
             let Some(failure) = self.overcome(setback, &mut tries).await? else {
@@ -94,11 +104,14 @@ impl<S: Inbox> Service<S> {
                 groups.push(group);
                 continue;
             }
-            tries.quick = 0;
             // A database that does not take the answer either may be why it failed.
-            if let Err(error) = self.try_to_answer_failure(&group[0], &failure).await {
-                tries.outage.outlast(error).await?;
-                groups.push(group);
+            match self.try_to_answer_failure(&group[0], &failure).await {
+                Ok(()) => tries = Tries::new(&self.stop),
+                Err(error) => {
+                    tries.quick = 0;
+                    tries.outage.outlast(error).await?;
+                    groups.push(group);
+                }
             }
         }
         Ok(())
@@ -119,6 +132,9 @@ impl<S: Inbox> Service<S> {
             Setback::Handler(failure) | Setback::Excused(_, failure) => Ok(Some(failure)),
             // What somebody else recorded meanwhile is found next time.
             Setback::Store(StoreError::Conflict) if tries.conflicts < CONFLICTS_MAX => {
+                if tries.conflicts > 0 {
+                    tokio::time::sleep(QUICK_BACKOFF.delay(tries.conflicts, 0)).await;
+                }
                 tries.conflicts += 1;
                 Ok(None)
             }

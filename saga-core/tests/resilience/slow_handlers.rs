@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use saga_core::machine::HistoryKind;
 use saga_core::message::Outcome;
 use saga_core::{
     Context, Engine, Handle, HandleExternal, HandlerResult, IdempotencyKey, MemoryTransport,
     Participant, Reply, Status,
 };
+use tokio::time::timeout;
 
 use crate::killers::replies;
 use crate::support::{Conn, Db, Done, Reserve, SHOP, STOCK, ended, key, order};
@@ -110,6 +112,31 @@ async fn f73_a_call_that_hangs_is_given_up() {
     let [Outcome::FailedTransiently(problem)] = &replies[..] else { panic!("{replies:?}") };
     assert_eq!(problem, "no answer within 5s");
     participant.shutdown().await.expect("an orderly end");
+}
+
+/// F73: nor does one inside the engine keep many waiting for a commit, and who waits for its turn is not
+/// out of time.
+#[tokio::test(start_paused = true)]
+async fn f73_a_slow_local_participant_soon_commits_each_command_on_its_own() {
+    const SAGAS: usize = 300;
+    let db = database();
+    let slow = Slow::new(&db);
+    let stock = Participant::builder(STOCK).handle::<Reserve>(slow.clone());
+    let stock = stock.build().expect("sound");
+    let engine = Engine::builder(SHOP, db.clone()).saga(one_step()).local(stock);
+    let engine = engine.start().expect("the parts fit");
+    let names: Vec<_> = (0..SAGAS).map(|n| format!("o-{n}")).collect();
+    let sagas = join_all(names.iter().map(async |it| {
+        let saga = engine.start(key(it), order(it, "")).await.expect("accepted").saga();
+        assert_eq!(engine.outcome(saga).await.expect("an end"), Status::Completed);
+        saga
+    }));
+    for saga in timeout(Duration::from_mins(10), sagas).await.expect("a second for each") {
+        let history = engine.history(saga).await.expect("a history");
+        assert!(!history.iter().any(|it| it.kind == HistoryKind::TimedOut), "{history:?}");
+    }
+    assert_eq!(slow.begun.load(Ordering::SeqCst), SAGAS, "each once");
+    assert!(slow.most_open.load(Ordering::SeqCst) <= 2, "a transaction holds few of them");
 }
 
 /// F73: a participant inside the engine holds the engine for no longer than its limit.

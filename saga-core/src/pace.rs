@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use super::service::BATCH_MAX;
-
-/// With so many the participant begins, and one that needs fewer is slow.
+/// With so many it begins, and whose handlers are for fewer is slow.
 const BEGINNING: usize = 32;
 /// A transaction that took less can hold more.
 const SHORT: Duration = Duration::from_millis(250);
@@ -22,41 +20,42 @@ const CALM_MAX: u32 = 16_384;
 /// Handlers that each lock rows in the same order deadlock all the same once several are in one
 /// transaction, for the second locks its first row while the last row of the first is locked. So after a
 /// collision each command is on its own, and the way back is the longer the more there were.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     commands: usize,
+    /// Most commands that it ever is.
+    max: usize,
     /// How many transactions must go well before each that holds more.
     calm: u32,
     /// How many of them are left.
     calm_left: u32,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self { commands: BEGINNING, calm: 0, calm_left: 0 }
-    }
-}
-
 impl Pace {
+    /// Begins with a few commands; there may be `max` of them at most.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { commands: BEGINNING.min(max), max, calm: 0, calm_left: 0 }
+    }
+
     /// Returns how many commands the next transaction may hold, at least one.
-    pub(super) const fn commands(&self) -> usize {
+    pub(crate) const fn commands(&self) -> usize {
         self.commands
     }
 
     /// Returns how many commands are received at once. Who takes few at a time takes no more than the next
     /// transaction holds, so that it soon acknowledges, and soon hears of a rebalance or a shutdown.
-    pub(super) const fn appetite(&self) -> usize {
-        if self.commands < BEGINNING { self.commands } else { BATCH_MAX }
+    pub(crate) const fn appetite(&self) -> usize {
+        if self.commands < BEGINNING { self.commands } else { self.max }
     }
 
     /// Notes how long a transaction of so many commands took.
-    pub(super) fn took(&mut self, commands: usize, time: Duration) {
+    pub(crate) fn took(&mut self, commands: usize, time: Duration) {
         if time > LONG {
-            self.commands = (commands / 2).max(1);
+            self.commands = (commands.min(self.commands) / 2).max(1);
         } else if self.calm_left > 0 {
             self.calm_left -= 1;
         } else if time < SHORT && commands >= self.commands {
-            self.commands = (self.commands * 2).min(BATCH_MAX);
-            if self.commands == BATCH_MAX {
+            self.commands = (self.commands * 2).min(self.max);
+            if self.commands == self.max {
                 self.calm = 0;
             }
             self.calm_left = self.calm;
@@ -64,7 +63,7 @@ impl Pace {
     }
 
     /// Notes that a transaction of some commands collided with somebody else's.
-    pub(super) fn collided(&mut self) {
+    pub(crate) fn collided(&mut self) {
         self.commands = 1;
         self.calm = (self.calm * 4).clamp(CALM_MIN, CALM_MAX);
         self.calm_left = self.calm;
@@ -75,22 +74,24 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const MAX: usize = 512;
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_fast_participant_soon_takes_a_whole_batch() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(MAX);
         for _ in 0..4 {
             pace.took(pace.commands(), Duration::from_millis(10));
         }
-        assert_eq!((pace.commands(), pace.appetite()), (BATCH_MAX, BATCH_MAX));
+        assert_eq!((pace.commands(), pace.appetite()), (MAX, MAX));
         pace.took(1, 2 * SHORT);
-        assert_eq!(pace.commands(), BATCH_MAX, "neither short nor long");
+        assert_eq!(pace.commands(), MAX, "neither short nor long");
     }
 
     #[test]
     fn a_slow_participant_takes_one_command_at_a_time_and_recovers() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(MAX);
         for commands in [32_u32, 16, 8, 4, 2] {
             pace.took(pace.commands(), commands * SECOND);
         }
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn after_each_collision_it_takes_longer_until_a_transaction_holds_more() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(MAX);
         let until_more = |pace: &mut Pace| {
             let mut transactions = 0;
             while pace.commands() == 1 {
@@ -117,7 +118,7 @@ mod tests {
             assert_eq!((pace.commands(), pace.appetite()), (1, 1));
             assert_eq!(until_more(&mut pace), expected);
         }
-        while pace.commands() < BATCH_MAX {
+        while pace.commands() < MAX {
             pace.took(pace.commands(), SHORT / 2);
         }
         pace.collided();
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_transaction_that_was_not_full_says_nothing_of_more() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(MAX);
         pace.took(1, Duration::ZERO);
         assert_eq!(pace.commands(), BEGINNING);
     }
