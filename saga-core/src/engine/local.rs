@@ -106,7 +106,8 @@ impl Worker {
         effects: &Effects<'_>,
     ) {
         let called: HashSet<_> = calls.iter().map(|call| call.place).collect();
-        let mut room = self.pace.commands().saturating_sub(called.len().max(effects.answered.len()));
+        let mut room =
+            self.pace.commands().saturating_sub(called.len().max(effects.answered.len()));
         let all = works.all.iter_mut().chain(starting.iter_mut().map(|it| &mut it.work));
         for (place, work) in all.enumerate().filter(|(place, _)| !called.contains(place)) {
             let is_new = !effects.answered.contains_key(&work.saga);

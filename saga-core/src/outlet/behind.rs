@@ -31,9 +31,8 @@ impl Outlet {
             return None;
         }
         let is_full = self.refused.is_full();
-        let is_free = |lane: &u32| {
-            !self.on_their_way.contains_key(lane) && !(is_full && self.standing.contains(lane))
-        };
+        let stands_still = |lane: &u32| is_full && self.standing.contains(lane);
+        let is_free = |lane: &u32| !self.on_their_way.contains_key(lane) && !stands_still(lane);
         let lanes: Vec<_> = self.behind.iter().copied().filter(is_free).collect();
         (!lanes.is_empty()).then_some((lanes, self.page))
     }

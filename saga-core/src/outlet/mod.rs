@@ -449,7 +449,10 @@ mod tests {
     }
 
     fn refusal() -> TransportError {
-        TransportError::Refused { topic: ParticipantName::new("shop").events(), source: "no".into() }
+        TransportError::Refused {
+            topic: ParticipantName::new("shop").events(),
+            source: "no".into(),
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What must hold at every moment: read after each death, past the library.
 
 use std::collections::{HashMap, HashSet};
+use std::env;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -142,8 +142,7 @@ fn messages(prefix: &str) -> Vec<Found> {
     let partitions = partitions(&consumer, &topics);
     let mut left = 0;
     for mut it in partitions.elements() {
-        let (low, high) =
-            ask(|| consumer.fetch_watermarks(it.topic(), it.partition(), PATIENCE));
+        let (low, high) = ask(|| consumer.fetch_watermarks(it.topic(), it.partition(), PATIENCE));
         left += high - low;
         it.set_offset(Offset::Beginning).expect("an offset");
     }
@@ -161,7 +160,7 @@ fn messages(prefix: &str) -> Vec<Found> {
     found
 }
 
-/// Asks until the broker answers: a topic that was just made has no leader for a moment.
+/// Asks until the broker answers, each time anew: a topic that was just made has no leader for a moment.
 fn ask<T>(question: impl Fn() -> KafkaResult<T>) -> T {
     let began = Instant::now();
     loop {
@@ -169,7 +168,6 @@ fn ask<T>(question: impl Fn() -> KafkaResult<T>) -> T {
             Ok(answer) => return answer,
             Err(error) => assert!(began.elapsed() < PATIENCE, "{error}, for {PATIENCE:?}"),
         }
-        thread::sleep(Duration::from_millis(20));
     }
 }
 
