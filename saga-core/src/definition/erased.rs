@@ -107,7 +107,6 @@ impl Definition {
         self.steps.iter().map(|step| &step.name)
     }
 
-    /// Returns the participants and commands that sagas of this definition send, compensations included.
     /// Returns true for a step that was done before the saga started, so that only
     /// its [compensation](crate::SagaBuilder::compensation) is part of it.
     #[must_use]
@@ -121,6 +120,7 @@ impl Definition {
         self.commands().map(|(participant, _)| participant).collect()
     }
 
+    /// Returns the participants and commands that sagas of this definition send, compensations included.
     pub(crate) fn commands(&self) -> impl Iterator<Item = (&ParticipantName, &MessageType)> {
         self.steps
             .iter()

@@ -3,6 +3,7 @@
 mod builder;
 mod erased;
 mod error;
+mod graph;
 mod step;
 
 use std::fmt;

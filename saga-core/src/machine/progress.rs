@@ -1,5 +1,7 @@
 //! Where a saga stands.
 
+use std::fmt;
+
 use bytes::Bytes;
 use prost::Message as _;
 use uuid::Uuid;
@@ -128,6 +130,26 @@ impl StepState {
             State::Compensated => Self::Compensated,
             State::CompensationFailed => Self::CompensationFailed,
         }
+    }
+}
+
+impl fmt::Display for StepState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ahead => "ahead",
+            Self::Skipped => "skipped",
+            Self::Waiting => "waiting",
+            Self::Outstanding => "outstanding",
+            Self::Delayed => "delayed",
+            Self::Succeeded => "succeeded",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+            Self::Failed => "failed",
+            Self::Compensating => "compensating",
+            Self::CompensationDelayed => "compensation delayed",
+            Self::Compensated => "compensated",
+            Self::CompensationFailed => "compensation failed",
+        })
     }
 }
 
