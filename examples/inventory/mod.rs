@@ -18,6 +18,19 @@ pub use handlers::Inventory;
 const MIGRATIONS: &[(&str, &str)] =
     &[("stock and reservations", include_str!("migrations/0001_stock.sql"))];
 
+/// Makes what carries out the service's commands, on a connection of whatever kind.
+///
+/// # Errors
+///
+/// If two handlers claim one command.
+pub fn participant<C: StockRepository>() -> anyhow::Result<Participant<C>> {
+    let participant = Participant::builder(INVENTORY)
+        .handle_all::<ReserveInventory>(Inventory)
+        .handle::<ReleaseInventory>(Inventory)
+        .handle_all::<SellInventory>(Inventory);
+    Ok(participant.build()?)
+}
+
 /// Starts the service. Whether it works in memory or not, it does not know.
 ///
 /// # Errors
@@ -27,12 +40,7 @@ pub fn start<D>(database: D, transport: impl Transport) -> anyhow::Result<Servic
 where
     D: Database<Connection: StockRepository>,
 {
-    let participant = Participant::builder(INVENTORY)
-        .handle::<ReserveInventory>(Inventory)
-        .handle::<ReleaseInventory>(Inventory)
-        .handle::<SellInventory>(Inventory)
-        .build()?
-        .start(database.clone(), transport);
+    let participant = participant()?.start(database.clone(), transport);
     Ok(Service::new(INVENTORY, database).worker(Worker::Participant(participant)))
 }
 

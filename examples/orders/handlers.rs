@@ -1,7 +1,7 @@
 //! What the orders service does with its commands, on whatever database it has.
 
 use anyhow::anyhow;
-use saga_core::{Context, Handle, HandlerError, HandlerResult, Reply};
+use saga_core::{Context, Handle, HandleAll, HandlerError, HandlerResult, Reply};
 
 use super::{OrderRepository, Status};
 use crate::shared::contract::{ConfirmOrder, OrderConfirmed, OrderRejected, RejectOrder};
@@ -10,15 +10,16 @@ use crate::shared::contract::{ConfirmOrder, OrderConfirmed, OrderRejected, Rejec
 #[derive(Debug, Clone, Copy)]
 pub struct Orders;
 
-impl<C: OrderRepository> Handle<ConfirmOrder, C> for Orders {
-    async fn handle(
+impl<C: OrderRepository> HandleAll<ConfirmOrder, C> for Orders {
+    async fn handle_all(
         &self,
-        command: ConfirmOrder,
+        commands: Vec<ConfirmOrder>,
         cx: &mut Context<'_, C>,
-    ) -> HandlerResult<OrderConfirmed> {
-        let ConfirmOrder { order_id } = command;
-        close(cx.connection(), &order_id, Status::Confirmed, None).await?;
-        Ok(Reply::succeeded(OrderConfirmed { order_id }))
+    ) -> Result<Vec<Reply<OrderConfirmed>>, HandlerError> {
+        let orders: Vec<_> = commands.into_iter().map(|it| it.order_id).collect();
+        close(cx.connection(), &orders, Status::Confirmed, None).await?;
+        let confirmed = |order_id| Reply::succeeded(OrderConfirmed { order_id });
+        Ok(orders.into_iter().map(confirmed).collect())
     }
 }
 
@@ -29,21 +30,22 @@ impl<C: OrderRepository> Handle<RejectOrder, C> for Orders {
         cx: &mut Context<'_, C>,
     ) -> HandlerResult<OrderRejected> {
         let RejectOrder { order_id, reason } = command;
-        close(cx.connection(), &order_id, Status::Rejected, Some(&reason)).await?;
+        let orders = std::slice::from_ref(&order_id);
+        close(cx.connection(), orders, Status::Rejected, Some(&reason)).await?;
         Ok(Reply::succeeded(OrderRejected { order_id, reason }))
     }
 }
 
-/// Closes an order. Each command takes effect once, so an order that is not open is a mistake that
-/// no retry mends: the saga parks, and a person looks.
+/// Closes orders. Each command takes effect once, so an order that is not open is a mistake that
+/// no retry mends: its saga parks, and a person looks.
 async fn close(
     orders: &mut impl OrderRepository,
-    order_id: &str,
+    order_ids: &[String],
     status: Status,
     reason: Option<&str>,
 ) -> Result<(), HandlerError> {
-    if orders.close(order_id, status, reason).await? {
+    if orders.close(order_ids, status, reason).await? == order_ids.len() {
         return Ok(());
     }
-    Err(HandlerError::terminal(anyhow!("there is no pending order {order_id}")))
+    Err(HandlerError::terminal(anyhow!("not pending, or not there: {}", order_ids.join(", "))))
 }

@@ -18,6 +18,19 @@ pub use handlers::Payments;
 const MIGRATIONS: &[(&str, &str)] =
     &[("accounts, ledger and payments", include_str!("migrations/0001_payments.sql"))];
 
+/// Makes what carries out the service's commands, on a connection of whatever kind.
+///
+/// # Errors
+///
+/// If two handlers claim one command.
+pub fn participant<C: AccountRepository>() -> anyhow::Result<Participant<C>> {
+    let participant = Participant::builder(PAYMENTS)
+        .handle_all::<AuthorizePayment>(Payments)
+        .handle_all::<CapturePayment>(Payments)
+        .handle::<VoidPayment>(Payments);
+    Ok(participant.build()?)
+}
+
 /// Starts the service. Whether it works in memory or not, it does not know.
 ///
 /// # Errors
@@ -27,12 +40,7 @@ pub fn start<D>(database: D, transport: impl Transport) -> anyhow::Result<Servic
 where
     D: Database<Connection: AccountRepository>,
 {
-    let participant = Participant::builder(PAYMENTS)
-        .handle::<AuthorizePayment>(Payments)
-        .handle::<CapturePayment>(Payments)
-        .handle::<VoidPayment>(Payments)
-        .build()?
-        .start(database.clone(), transport);
+    let participant = participant()?.start(database.clone(), transport);
     Ok(Service::new(PAYMENTS, database).worker(Worker::Participant(participant)))
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn load(accounts: &mut impl AccountRepository) -> anyhow::Resul
     for (user, minor, frozen) in rich.chain(others) {
         let (customer, deposit) = (Account::customer(&user), Money::new(minor));
         accounts.open(&customer, frozen).await?;
-        accounts.transfer(&user, "deposit", &deposit, &Account::bank(), &customer).await?;
+        accounts.deposit(&user, &customer, &deposit).await?;
     }
     Ok(())
 }

@@ -1,159 +1,104 @@
-//! The services' saga is proved: whatever goes wrong, money and goods are conserved.
+//! The services' saga is proved with the services' own handlers: whatever goes wrong, money and goods are
+//! conserved.
 //!
-//! The definition and the messages are the services' own. The participants keep their books in memory, so that
-//! thousands of runs take seconds; the handlers that write to the database are tested in `e2e`.
+//! The books are in memory, so that thousands of runs take seconds; the same handlers on PostgreSQL are
+//! tested in `e2e`.
 
+use examples::inventory::{self, Stock};
 use examples::orchestrator::place_order::{PlaceOrder, place_order, start};
-use examples::shared::contract::{
-    AuthorizePayment, CapturePayment, ConfirmOrder, INVENTORY, InventoryReleased,
-    InventoryReserved, InventorySold, ORDERS, OrderConfirmed, OrderCreated, OrderRejected,
-    PAYMENTS, PaymentAuthorized, PaymentCaptured, PaymentVoided, RejectOrder, ReleaseInventory,
-    ReserveInventory, SellInventory, VoidPayment,
-};
-use examples::shared::messages::orders::Item;
-use saga_core::{
-    Context, Handle, HandlerResult, MemoryConnection, MemoryStore, Participant, Reply, Saga, Status,
-};
+use examples::orders::{self, Item, Order, OrderTable};
+use examples::payments::{self, Account, Books};
+use examples::shared::money::Money;
+use saga_core::{MemoryConnection, MemoryStore, Participant, Saga, Status, Timestamp};
 use saga_testkit::{SimulatedClock, Subject, prove, simulate};
 
-type Conn = MemoryConnection<Books>;
-
-/// What the customer has and what is in the warehouse, and what was done with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Books {
-    balance: i64,
-    held: i64,
-    captured: i64,
-    on_hand: u32,
-    reserved: u32,
-    sold: u32,
-    order: &'static str,
+/// The databases of the three services, in one: they share nothing but the store.
+#[derive(Debug, Clone)]
+struct Databases {
+    orders: OrderTable,
+    books: Books,
+    stock: Stock,
 }
 
-const BEFORE: Books = Books {
-    balance: 10_000,
-    held: 0,
-    captured: 0,
-    on_hand: 5,
-    reserved: 0,
-    sold: 0,
-    order: "pending",
-};
+impl AsMut<OrderTable> for Databases {
+    fn as_mut(&mut self) -> &mut OrderTable {
+        &mut self.orders
+    }
+}
+
+impl AsMut<Books> for Databases {
+    fn as_mut(&mut self) -> &mut Books {
+        &mut self.books
+    }
+}
+
+impl AsMut<Stock> for Databases {
+    fn as_mut(&mut self) -> &mut Stock {
+        &mut self.stock
+    }
+}
+
+const MONEY: i64 = 10_000;
 const PRICE: i64 = 1_999;
+const PIECES: u32 = 5;
 const QUANTITY: u32 = 2;
+
+/// What a customer ordered.
+fn order() -> Order {
+    Order {
+        order_id: "o-1".to_owned(),
+        user_id: "u-1".to_owned(),
+        amount: Money::new(PRICE),
+        items: vec![Item { sku: "book".to_owned(), quantity: QUANTITY }],
+        status: orders::Status::Pending,
+        reason: None,
+        placed_at: Timestamp::default(),
+    }
+}
 
 #[derive(Clone)]
 struct Services;
 
-macro_rules! handles {
-    ($($command:ident => $reply:ident $({ $($more:tt)* })?: |$books:ident, $asked:ident| $work:expr;)*) => {$(
-        impl Handle<$command, Conn> for Services {
-            async fn handle(
-                &self,
-                $asked: $command,
-                cx: &mut Context<'_, Conn>,
-            ) -> HandlerResult<$reply> {
-                let $books = &mut **cx.connection();
-                $work;
-                Ok(Reply::succeeded($reply { order_id: $asked.order_id, $($($more)*)? }))
-            }
-        }
-    )*};
-}
-
-handles! {
-    ReserveInventory => InventoryReserved: |books, asked| {
-        let quantity: u32 = asked.items.iter().map(|item| item.quantity).sum();
-        if quantity > books.on_hand {
-            return Ok(Reply::rejected("out-of-stock"));
-        }
-        books.on_hand -= quantity;
-        books.reserved += quantity;
-    };
-    ReleaseInventory => InventoryReleased: |books, asked| {
-        books.on_hand += books.reserved;
-        books.reserved = 0;
-    };
-    SellInventory => InventorySold: |books, asked| {
-        books.sold += books.reserved;
-        books.reserved = 0;
-    };
-    AuthorizePayment => PaymentAuthorized: |books, asked| {
-        if asked.amount_minor > books.balance {
-            return Ok(Reply::rejected("insufficient-funds"));
-        }
-        books.balance -= asked.amount_minor;
-        books.held += asked.amount_minor;
-    };
-    VoidPayment => PaymentVoided: |books, asked| {
-        books.balance += books.held;
-        books.held = 0;
-    };
-    CapturePayment => PaymentCaptured: |books, asked| {
-        books.captured += books.held;
-        books.held = 0;
-    };
-    ConfirmOrder => OrderConfirmed: |books, asked| books.order = "confirmed";
-    RejectOrder => OrderRejected { reason: asked.reason }: |books, asked| books.order = "rejected";
-}
-
 impl Subject for Services {
     type Data = PlaceOrder;
-    type Store = MemoryStore<Books>;
+    type Store = MemoryStore<Databases>;
 
     fn saga(&self) -> Saga<PlaceOrder> {
         place_order().expect("the services' saga is sound")
     }
 
     fn data(&self) -> PlaceOrder {
-        let created = OrderCreated {
-            order_id: "o-1".to_owned(),
-            user_id: "u-1".to_owned(),
-            amount: 19.99,
-            amount_minor: PRICE,
-            currency: "EUR".to_owned(),
-            items: vec![Item { sku: "book".to_owned(), quantity: QUANTITY }],
+        start(order().created()).expect("its id is a key").1
+    }
+
+    fn store(&self, clock: &SimulatedClock) -> MemoryStore<Databases> {
+        let databases = Databases {
+            orders: OrderTable::default().with(order()),
+            books: Books::new(&[("u-1", MONEY)]),
+            stock: Stock::new(&[("book", PIECES)]),
         };
-        start(created).expect("its id is a key").1
+        MemoryStore::with_state(databases).clock(clock.clone())
     }
 
-    fn store(&self, clock: &SimulatedClock) -> MemoryStore<Books> {
-        MemoryStore::with_state(BEFORE).clock(clock.clone())
+    fn participants(&self) -> Vec<Participant<MemoryConnection<Databases>>> {
+        let all = [inventory::participant(), payments::participant(), orders::participant()];
+        all.map(|it| it.expect("the handlers fit together")).into()
     }
 
-    fn participants(&self) -> Vec<Participant<Conn>> {
-        let inventory = Participant::builder(INVENTORY)
-            .handle::<ReserveInventory>(Self)
-            .handle::<ReleaseInventory>(Self)
-            .handle::<SellInventory>(Self);
-        let payments = Participant::builder(PAYMENTS)
-            .handle::<AuthorizePayment>(Self)
-            .handle::<VoidPayment>(Self)
-            .handle::<CapturePayment>(Self);
-        let orders =
-            Participant::builder(ORDERS).handle::<ConfirmOrder>(Self).handle::<RejectOrder>(Self);
-        [inventory, payments, orders].map(|it| it.build().expect("sound handlers")).into()
-    }
-
-    fn check(&self, store: &MemoryStore<Books>, status: Status) -> Result<(), String> {
-        let books = store.read(Clone::clone);
-        let money = books.balance + books.held + books.captured;
-        let goods = books.on_hand + books.reserved + books.sold;
-        if (money, goods) != (BEFORE.balance, BEFORE.on_hand) {
-            return Err(format!("money or goods are not conserved: {books:?}"));
-        }
+    fn check(&self, store: &MemoryStore<Databases>, status: Status) -> Result<(), String> {
+        let Databases { orders, books, stock } = store.read(Clone::clone);
+        let customer = Account::customer("u-1");
+        let money = [customer, Account::held(), Account::shop()].map(|it| books.on(&it));
+        let came = (money, stock.pieces("book"), orders.get("o-1").map(|it| it.status));
         let expected = match status {
-            Status::Completed => Books {
-                balance: BEFORE.balance - PRICE,
-                captured: PRICE,
-                on_hand: BEFORE.on_hand - QUANTITY,
-                sold: QUANTITY,
-                order: "confirmed",
-                ..BEFORE
-            },
-            _ => Books { order: "rejected", ..BEFORE },
+            Status::Completed => (
+                [MONEY - PRICE, 0, PRICE],
+                (PIECES - QUANTITY, 0, QUANTITY),
+                Some(orders::Status::Confirmed),
+            ),
+            _ => ([MONEY, 0, 0], (PIECES, 0, 0), Some(orders::Status::Rejected)),
         };
-        if books == expected { Ok(()) } else { Err(format!("{books:?}, not {expected:?}")) }
+        if came == expected { Ok(()) } else { Err(format!("{came:?}, not {expected:?}")) }
     }
 }
 

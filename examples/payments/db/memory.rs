@@ -1,6 +1,6 @@
 //! The accounts in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
 use saga_core::MemoryConnection;
@@ -16,32 +16,24 @@ pub struct Books {
 }
 
 impl Books {
-    fn balance(&mut self, account: &Account) -> anyhow::Result<&mut i64> {
-        let standing = self.accounts.get_mut(account);
-        let standing = standing.with_context(|| format!("there is no account {account}"))?;
-        Ok(&mut standing.balance.minor)
-    }
-}
-
-impl AccountRepository for MemoryConnection<Books> {
-    async fn open(&mut self, account: &Account, is_frozen: bool) -> anyhow::Result<()> {
-        let standing = Standing { balance: Money::new(0), is_frozen };
-        self.accounts.insert(account.clone(), standing);
-        Ok(())
+    /// Opens the shop's accounts, and those of customers with what they have, in cents.
+    #[must_use]
+    pub fn new(customers: &[(&str, i64)]) -> Self {
+        let own = [(Account::held(), 0), (Account::shop(), 0)];
+        let customers = customers.iter().map(|&(user, minor)| (Account::customer(user), minor));
+        let accounts = own.into_iter().chain(customers).map(|(account, minor)| {
+            (account, Standing { balance: Money::new(minor), is_frozen: false })
+        });
+        Self { accounts: accounts.collect(), holds: BTreeMap::new() }
     }
 
-    async fn standing(&mut self, account: &Account) -> anyhow::Result<Option<Standing>> {
-        Ok(self.accounts.get(account).cloned())
+    /// Returns what is on an account, in cents; nothing if there is none of this name.
+    #[must_use]
+    pub fn on(&self, account: &Account) -> i64 {
+        self.accounts.get(account).map_or(0, |it| it.balance.minor)
     }
 
-    async fn transfer(
-        &mut self,
-        _reference: &str,
-        _reason: &str,
-        amount: &Money,
-        from: &Account,
-        to: &Account,
-    ) -> anyhow::Result<()> {
+    fn transfer(&mut self, amount: &Money, from: &Account, to: &Account) -> anyhow::Result<()> {
         let left = *self.balance(from)? - amount.minor;
         ensure!(left >= 0 || *from == Account::bank(), "{from} does not have {amount}");
         *self.balance(from)? = left;
@@ -49,17 +41,75 @@ impl AccountRepository for MemoryConnection<Books> {
         Ok(())
     }
 
-    async fn hold(&mut self, order_id: &str, hold: &Hold) -> anyhow::Result<()> {
-        self.holds.insert(order_id.to_owned(), hold.clone());
+    fn balance(&mut self, account: &Account) -> anyhow::Result<&mut i64> {
+        let standing = self.accounts.get_mut(account);
+        let standing = standing.with_context(|| format!("there is no account {account}"))?;
+        Ok(&mut standing.balance.minor)
+    }
+}
+
+impl AsMut<Self> for Books {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
+/// On whatever state has the books in it.
+impl<T: AsMut<Books> + Clone + Send + Sync + 'static> AccountRepository for MemoryConnection<T> {
+    async fn open(&mut self, account: &Account, is_frozen: bool) -> anyhow::Result<()> {
+        let standing = Standing { balance: Money::new(0), is_frozen };
+        books(self).accounts.insert(account.clone(), standing);
         Ok(())
     }
 
-    async fn held(&mut self, order_id: &str) -> anyhow::Result<Option<Hold>> {
-        Ok(self.holds.get(order_id).cloned())
+    async fn deposit(&mut self, _: &str, account: &Account, amount: &Money) -> anyhow::Result<()> {
+        books(self).transfer(amount, &Account::bank(), account)
     }
 
-    async fn close(&mut self, order_id: &str, _state: &str) -> anyhow::Result<()> {
-        self.holds.remove(order_id);
+    async fn standings(
+        &mut self,
+        accounts: &BTreeSet<Account>,
+    ) -> anyhow::Result<BTreeMap<Account, Standing>> {
+        let books = books(self);
+        let standings = accounts.iter().filter_map(|it| books.accounts.get_key_value(it));
+        Ok(standings.map(|(account, standing)| (account.clone(), standing.clone())).collect())
+    }
+
+    async fn authorize(&mut self, holds: &[Hold]) -> anyhow::Result<()> {
+        let books = books(self);
+        for hold in holds {
+            books.transfer(&hold.amount, &hold.account, &Account::held())?;
+            books.holds.insert(hold.order_id.clone(), hold.clone());
+        }
         Ok(())
     }
+
+    async fn held(&mut self, orders: &[String]) -> anyhow::Result<BTreeMap<String, (Hold, bool)>> {
+        let books = books(self);
+        let held = orders.iter().filter_map(|it| books.holds.get(it)).map(|hold| {
+            let is_frozen = books.accounts.get(&hold.account).is_some_and(|it| it.is_frozen);
+            (hold.order_id.clone(), (hold.clone(), is_frozen))
+        });
+        Ok(held.collect())
+    }
+
+    async fn capture(&mut self, holds: &[Hold]) -> anyhow::Result<()> {
+        let books = books(self);
+        for hold in holds {
+            books.transfer(&hold.amount, &Account::held(), &Account::shop())?;
+            books.holds.remove(&hold.order_id);
+        }
+        Ok(())
+    }
+
+    async fn void(&mut self, hold: &Hold) -> anyhow::Result<()> {
+        let books = books(self);
+        books.transfer(&hold.amount, &Account::held(), &hold.account)?;
+        books.holds.remove(&hold.order_id);
+        Ok(())
+    }
+}
+
+fn books<T: AsMut<Books> + Clone>(connection: &mut MemoryConnection<T>) -> &mut Books {
+    (**connection).as_mut()
 }

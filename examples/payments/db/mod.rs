@@ -3,6 +3,7 @@
 mod memory;
 mod postgres;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 
@@ -70,6 +71,8 @@ pub struct Standing {
 /// Money that is held for an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
+    /// The order.
+    pub order_id: String,
     /// Whose money it is.
     pub account: Account,
     /// How much.
@@ -77,6 +80,8 @@ pub struct Hold {
 }
 
 /// Accounts, ledger and payments, through an open transaction.
+///
+/// Each movement of money is two entries of the ledger that sum to zero.
 pub trait AccountRepository: Send + 'static {
     /// Opens an account, with nothing on it.
     fn open(
@@ -85,41 +90,37 @@ pub trait AccountRepository: Send + 'static {
         is_frozen: bool,
     ) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Returns how a customer's account stands, and keeps others from changing it until the transaction ends.
-    fn standing(
+    /// Puts money on a customer's account.
+    fn deposit(
         &mut self,
+        reference: &str,
         account: &Account,
-    ) -> impl Future<Output = anyhow::Result<Option<Standing>>> + Send;
+        amount: &Money,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Moves money from one account to another: two entries that sum to zero.
+    /// Returns how accounts of customers stand, and keeps others from changing them until the transaction
+    /// ends. One that does not exist is left out.
+    fn standings(
+        &mut self,
+        accounts: &BTreeSet<Account>,
+    ) -> impl Future<Output = anyhow::Result<BTreeMap<Account, Standing>>> + Send;
+
+    /// Moves money from the customers' accounts to `held`.
     ///
     /// # Errors
     ///
     /// If an account does not exist or does not have that much.
-    fn transfer(
-        &mut self,
-        reference: &str,
-        reason: &str,
-        amount: &Money,
-        from: &Account,
-        to: &Account,
-    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn authorize(&mut self, holds: &[Hold]) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Remembers what is held for an order.
-    fn hold(
+    /// Returns what is still held for orders, and whether its account is frozen by now.
+    fn held(
         &mut self,
-        order_id: &str,
-        hold: &Hold,
-    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+        order_ids: &[String],
+    ) -> impl Future<Output = anyhow::Result<BTreeMap<String, (Hold, bool)>>> + Send;
 
-    /// Returns what is still held for an order.
-    fn held(&mut self, order_id: &str)
-    -> impl Future<Output = anyhow::Result<Option<Hold>>> + Send;
+    /// Moves money from `held` to `shop`.
+    fn capture(&mut self, holds: &[Hold]) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Remembers what became of what was held: `captured` or `voided`.
-    fn close(
-        &mut self,
-        order_id: &str,
-        state: &str,
-    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Moves money from `held` back to where it came from.
+    fn void(&mut self, hold: &Hold) -> impl Future<Output = anyhow::Result<()>> + Send;
 }

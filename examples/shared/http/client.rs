@@ -1,14 +1,14 @@
-//! A client for the services' own interfaces: one request on one connection, JSON both ways.
+//! A client for the services' own interfaces: JSON both ways, on connections that are kept.
 
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::uri::{Authority, Scheme};
 use axum::http::{Method, Request, StatusCode, Uri, header};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
 /// Most bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -18,6 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Client {
     authority: Authority,
+    connections: legacy::Client<HttpConnector, Body>,
 }
 
 /// A request that was not answered; whether it took effect is unknown.
@@ -38,7 +39,10 @@ impl Client {
         let uri: Uri = url.parse().map_err(|_| "it is no URL")?;
         let parts = uri.into_parts();
         match (parts.scheme, parts.authority) {
-            (Some(scheme), Some(authority)) if scheme == Scheme::HTTP => Ok(Self { authority }),
+            (Some(scheme), Some(authority)) if scheme == Scheme::HTTP => {
+                let connections = legacy::Client::builder(TokioExecutor::new()).build_http();
+                Ok(Self { authority, connections })
+            }
             _ => Err("it must look like http://host:port"),
         }
     }
@@ -82,18 +86,12 @@ impl Client {
         path: &str,
         body: Body,
     ) -> Result<(StatusCode, Value), saga_core::BoxError> {
-        let port = self.authority.port_u16().unwrap_or(80);
-        let stream = TcpStream::connect((self.authority.host(), port)).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Ends when the sender is dropped.
-        tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
-            .uri(path)
-            .header(header::HOST, self.authority.as_str())
+            .uri(format!("http://{}{path}", self.authority))
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)?;
-        let (head, body) = sender.send_request(request).await?.into_parts();
+        let (head, body) = self.connections.request(request).await?.into_parts();
         let body = axum::body::to_bytes(Body::new(body), ANSWER_BYTES_MAX).await?;
         Ok((head.status, serde_json::from_slice(&body)?))
     }
