@@ -1,41 +1,126 @@
-//! The HTTP interface: look at a saga.
+//! The HTTP interface: look at sagas and at what they follow, and turn one back.
 
 use anyhow::Context as _;
-use axum::extract::{Path, State};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
 use saga_core::machine::HistoryEntry;
-use saga_core::{Engine, IdempotencyKey, SagaData as _};
+use saga_core::{Engine, Error, IdempotencyKey, SagaData as _, SagaId};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
 
-use super::place_order::PlaceOrder;
-use crate::shared::http::Problem;
-use crate::shared::timeline::{ShownEntry, ShownSaga};
+use super::place_order::{PlaceOrder, place_order};
+use crate::shared::http::{Path, Problem, ShownProblem, documented};
+use crate::shared::timeline::{ShownEntry, ShownSaga, ShownStep};
 
-pub(super) fn router(engine: Engine) -> Router {
-    Router::new().route("/sagas/{key}", get(show)).with_state(engine)
+pub(super) fn router(engine: Engine) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(documented(__path_show_saga, show_saga))
+        .routes(documented(__path_cancel_saga, cancel_saga))
+        .routes(documented(__path_list_definitions, list_definitions))
+        .with_state(engine)
 }
 
-/// `GET /sagas/{key}`: the saga that was started under a key, e.g. an order's id, and its timeline.
-async fn show(
+/// Shows the saga that was started under a key, with what happened to it and what is still to come.
+#[utoipa::path(
+    get,
+    path = "/sagas/{key}",
+    tag = "sagas",
+    params(("key" = String, Path, description = "The key, for example an order's id.")),
+    responses(
+        (status = 200, description = "The saga.", body = ShownSaga),
+        (status = 404, description = "There is no such saga.", body = ShownProblem, content_type = "application/problem+json"),
+    ),
+)]
+async fn show_saga(
     State(engine): State<Engine>,
-    Path(key): Path<String>,
+    Path(key): Path,
 ) -> Result<Json<ShownSaga>, Problem> {
-    let found = find(&engine, &key).await?;
-    found.map(Json).ok_or_else(|| Problem::not_found(format!("there is no saga of {key}")))
+    let saga = find(&engine, &key).await?;
+    Ok(Json(show(&engine, saga).await?))
 }
 
-async fn find(engine: &Engine, key: &str) -> anyhow::Result<Option<ShownSaga>> {
-    let Ok(key) = IdempotencyKey::new(key) else { return Ok(None) };
-    let Some(saga) = engine.find(PlaceOrder::SAGA, key).await? else { return Ok(None) };
+/// Turns a saga back: what was done is undone. May be repeated.
+#[utoipa::path(
+    post,
+    path = "/sagas/{key}/cancel",
+    tag = "sagas",
+    params(("key" = String, Path, description = "The key, for example an order's id.")),
+    responses(
+        (status = 202, description = "It turns back.", body = ShownSaga),
+        (status = 404, description = "There is no such saga.", body = ShownProblem, content_type = "application/problem+json"),
+        (status = 409, description = "It has passed its pivot, or has ended.", body = ShownProblem, content_type = "application/problem+json"),
+    ),
+)]
+async fn cancel_saga(
+    State(engine): State<Engine>,
+    Path(key): Path,
+) -> Result<(StatusCode, Json<ShownSaga>), Problem> {
+    let saga = find(&engine, &key).await?;
+    match engine.cancel(saga).await {
+        Ok(()) => Ok((StatusCode::ACCEPTED, Json(show(&engine, saga).await?))),
+        Err(Error::Refused { reason, .. }) => Err(Problem::conflict(reason)),
+        Err(error) => Err(anyhow::Error::from(error).into()),
+    }
+}
+
+/// What sagas follow.
+#[derive(Debug, Serialize, ToSchema)]
+struct ShownDefinition {
+    /// Its name.
+    #[schema(example = "place-order")]
+    name: String,
+    /// Its version.
+    #[schema(example = 1)]
+    version: u32,
+    /// Its steps, in order.
+    steps: Vec<String>,
+    /// The same as a Mermaid flowchart.
+    mermaid: String,
+}
+
+/// Lists what sagas follow.
+#[utoipa::path(
+    get,
+    path = "/definitions",
+    tag = "sagas",
+    responses((status = 200, description = "The definitions.", body = Vec<ShownDefinition>)),
+)]
+async fn list_definitions() -> Result<Json<Vec<ShownDefinition>>, Problem> {
+    let saga = place_order().map_err(anyhow::Error::from)?;
+    let definition = saga.definition();
+    Ok(Json(vec![ShownDefinition {
+        name: definition.name().to_string(),
+        version: definition.version(),
+        steps: definition.step_names().map(ToString::to_string).collect(),
+        mermaid: definition.mermaid(),
+    }]))
+}
+
+async fn find(engine: &Engine, key: &str) -> Result<SagaId, Problem> {
+    let nobody = || Problem::not_found(format!("there is no saga of {key}"));
+    let key = IdempotencyKey::new(key).map_err(|_| nobody())?;
+    let found = engine.find(PlaceOrder::SAGA, key).await.map_err(anyhow::Error::from)?;
+    found.ok_or_else(nobody)
+}
+
+async fn show(engine: &Engine, saga: SagaId) -> anyhow::Result<ShownSaga> {
     let view = engine.inspect(saga).await?.context("a saga disappeared")?;
     // After the status: so a saga that has ended is shown with its last entry.
     let timeline = engine.history(saga).await?;
-    Ok(Some(ShownSaga {
+    let step = |step: saga_core::machine::StepView| ShownStep {
+        name: step.name.to_string(),
+        state: step.state.to_string(),
+    };
+    Ok(ShownSaga {
         id: saga.to_string(),
         name: view.name().to_string(),
+        version: view.definition_version(),
         status: view.status().to_string(),
+        steps: view.steps().into_iter().map(step).collect(),
         timeline: timeline.iter().map(shown).collect(),
-    }))
+    })
 }
 
 fn shown(entry: &HistoryEntry) -> ShownEntry {

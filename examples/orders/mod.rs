@@ -5,7 +5,6 @@ mod db;
 mod handlers;
 mod order;
 mod place;
-mod request;
 pub mod story;
 pub mod together;
 
@@ -18,12 +17,27 @@ use crate::shared::database::{self, Database};
 use crate::shared::http::Client;
 use crate::shared::service::{Service, Worker};
 
-pub use api::Api;
-pub use db::{OrderRepository, OrderTable};
+pub use api::{Api, ShownOrder};
+pub use db::{OrderFilter, OrderRepository, OrderTable, Place};
 pub use handlers::Orders;
 pub use order::{Item, Order, PlacedOrder, Status};
 
-const MIGRATIONS: &[(&str, &str)] = &[("orders", include_str!("migrations/0001_orders.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("orders", include_str!("migrations/0001_orders.sql")),
+    ("lists of orders", include_str!("migrations/0002_lists.sql")),
+];
+
+/// Makes what carries out the service's commands, on a connection of whatever kind.
+///
+/// # Errors
+///
+/// If two handlers claim one command.
+pub fn participant<C: OrderRepository>() -> anyhow::Result<Participant<C>> {
+    let participant = Participant::builder(ORDERS)
+        .handle_all::<ConfirmOrder>(Orders)
+        .handle::<RejectOrder>(Orders);
+    Ok(participant.build()?)
+}
 
 /// Starts the service. Whether it works in memory or not, it does not know.
 ///
@@ -40,11 +54,7 @@ pub fn start<D>(
 where
     D: Database<Connection: OrderRepository>,
 {
-    let participant = Participant::builder(ORDERS)
-        .handle::<ConfirmOrder>(Orders)
-        .handle::<RejectOrder>(Orders)
-        .build()?
-        .start(database.clone(), transport.clone());
+    let participant = participant()?.start(database.clone(), transport.clone());
     // What the API writes goes through the same outbox, but nobody's tick publishes it.
     let relay = Relay::start(database.clone(), transport);
     let api = Api::new(database.clone(), relay.waker(), orchestrator);

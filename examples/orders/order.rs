@@ -1,7 +1,9 @@
 //! An order, as the orders service knows it.
 
+use saga_core::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
+use utoipa::ToSchema;
 
 use crate::shared::contract::OrderCreated;
 use crate::shared::messages;
@@ -22,10 +24,12 @@ pub struct Order {
     pub status: Status,
     /// Why it was rejected, if it was: a code such as `card-declined`.
     pub reason: Option<String>,
+    /// When it was placed.
+    pub placed_at: Timestamp,
 }
 
 /// Some pieces of one article.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Item {
     /// The article.
     pub sku: String,
@@ -34,17 +38,26 @@ pub struct Item {
 }
 
 /// What a customer asked for, as it is shown.
-#[derive(Debug, Serialize)]
-pub struct PlacedOrder<'a> {
-    order_id: &'a str,
-    user_id: &'a str,
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PlacedOrder {
+    /// The order.
+    #[schema(example = "o-1")]
+    order_id: String,
+    /// The customer.
+    #[schema(example = "u-1")]
+    user_id: String,
+    /// The total, as an exact decimal.
+    #[schema(value_type = f64, example = 123.45)]
     amount: Number,
-    currency: &'a str,
-    items: &'a [Item],
+    /// The ISO 4217 code of its currency.
+    #[schema(example = "EUR")]
+    currency: String,
+    /// What was ordered; empty if no goods were named.
+    items: Vec<Item>,
 }
 
 /// What became of an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Its saga is on its way.
@@ -84,13 +97,13 @@ impl Order {
 
     /// Returns what the customer asked for: the same whenever they ask again.
     #[must_use]
-    pub fn as_placed(&self) -> PlacedOrder<'_> {
+    pub fn as_placed(&self) -> PlacedOrder {
         PlacedOrder {
-            order_id: &self.order_id,
-            user_id: &self.user_id,
+            order_id: self.order_id.clone(),
+            user_id: self.user_id.clone(),
             amount: self.amount.as_number(),
-            currency: &self.amount.currency,
-            items: &self.items,
+            currency: self.amount.currency.clone(),
+            items: self.items.clone(),
         }
     }
 

@@ -1,21 +1,22 @@
 //! A service: an HTTP interface, and what works behind it, until a signal ends both.
 
-use axum::Router;
+use std::fmt;
+
 use saga_core::{Engine, Error, ParticipantName, Relay, RunningParticipant};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::database::Database;
 use super::http;
 
 /// A service that is put together and works, but does not answer HTTP yet.
 #[must_use = "its interface is not served until `serve` is called"]
-#[derive(Debug)]
 pub struct Service {
     name: ParticipantName,
-    router: Router,
+    routes: OpenApiRouter,
     workers: Vec<Worker>,
 }
 
@@ -31,15 +32,14 @@ pub enum Worker {
 }
 
 impl Service {
-    /// Makes a service that answers `/health` and `/ready`.
+    /// Makes a service that answers `/health` and `/ready`, and describes itself at `/docs`.
     pub fn new(name: ParticipantName, database: impl Database) -> Self {
-        let router = http::probes(database);
-        Self { name, router, workers: Vec::new() }
+        Self { name, routes: http::probes(database), workers: Vec::new() }
     }
 
     /// Adds what it answers beside the probes.
-    pub fn routes(self, router: Router) -> Self {
-        Self { router: self.router.merge(router), ..self }
+    pub fn routes(self, routes: OpenApiRouter) -> Self {
+        Self { routes: self.routes.merge(http::guarded(routes)), ..self }
     }
 
     /// Adds what works in it.
@@ -59,10 +59,12 @@ impl Service {
         for worker in self.workers {
             parts.spawn(worker.run(stop.clone()));
         }
-        let router = self.router.fallback(http::not_found);
-        let server =
-            axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-        parts.spawn(async { Ok(server.await?) });
+        let router = http::described(self.name.as_str(), self.routes).fallback(http::not_found);
+        let server = http::serve(listener, router, stop.clone());
+        parts.spawn(async {
+            server.await;
+            Ok(())
+        });
 
         let mut result = Ok(());
         while let Some(ended) = parts.join_next().await {
@@ -92,5 +94,11 @@ impl Worker {
             }
         };
         Ok(ended?)
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("name", &self.name).finish_non_exhaustive()
     }
 }

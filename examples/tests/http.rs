@@ -46,21 +46,27 @@ async fn another_order_under_the_same_id_is_a_conflict() {
     ] {
         let (status, problem) = shop.orders.post("/orders", other).await.expect("an answer");
         assert_eq!(status, StatusCode::CONFLICT, "{other}: {problem}");
-        assert_eq!(problem["error"], "conflict");
+        assert_eq!(problem["code"], "conflict");
     }
 }
 
 #[tokio::test]
 async fn amounts_are_exact() {
     let shop = Shop::open().await;
-    for (id, amount) in [("a", "0.01"), ("b", "70368744.17"), ("c", "999999999.99"), ("d", "1.10")]
-    {
+    let amounts = [
+        ("a", "0.01", "0.01"),
+        ("b", "70368744.17", "70368744.17"),
+        ("c", "999999999.99", "999999999.99"),
+        ("d", "1.10", "1.10"),
+        ("e", "\"1.10\"", "1.10"),
+    ];
+    for (id, amount, shown) in amounts {
         let body = format!(r#"{{"order_id":"{id}","user_id":"u-1","amount":{amount}}}"#);
         let (status, placed) = shop.orders.post("/orders", body).await.expect("an answer");
         assert_eq!(status, StatusCode::ACCEPTED, "{placed}");
-        assert_eq!(placed["amount"].to_string(), amount);
+        assert_eq!(placed["amount"].to_string(), shown);
         let (_, order) = shop.orders.get(&format!("/orders/{id}")).await.expect("an answer");
-        assert_eq!(order["amount"].to_string(), amount);
+        assert_eq!(order["amount"].to_string(), shown);
     }
 }
 
@@ -85,10 +91,14 @@ async fn bad_input_is_refused_with_the_field_named() {
         ("amount", amount("-1")),
         ("amount", amount("1.234")),
         ("amount", amount("1e3")),
-        ("amount", amount("\"1.00\"")),
+        ("amount", amount("\"1.001\"")),
+        ("amount", amount("\"NaN\"")),
+        ("amount", amount("true")),
         ("amount", amount("99999999999999999999999")),
         ("amonut", r#"{"order_id":"o","user_id":"u","amount":1,"amonut":1}"#.to_owned()),
+        ("currency", r#"{"order_id":"o","user_id":"u","amount":1,"currency":"euro"}"#.to_owned()),
         ("items", r#"{"order_id":"o","user_id":"u","amount":1,"items":{}}"#.to_owned()),
+        ("items[0].price", item(r#"{"sku":"a","quantity":1,"price":1}"#)),
         ("items[0]", item("1")),
         ("items[0].sku", item(r#"{"quantity":1}"#)),
         ("items[0].quantity", item(r#"{"sku":"a"}"#)),
@@ -99,8 +109,9 @@ async fn bad_input_is_refused_with_the_field_named() {
         let (status, problem) = shop.orders.post("/orders", &body).await.expect("an answer");
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {problem}");
         assert_eq!(problem["field"], field, "{body}: {problem}");
-        let message = problem["message"].as_str().expect("a message");
-        assert!(message.starts_with(field), "{body}: {message}");
+        let detail = problem["detail"].as_str().expect("what is wrong");
+        assert!(detail.starts_with(field), "{body}: {detail}");
+        assert_eq!((&problem["status"], &problem["title"]), (&json!(400), &json!("Bad Request")));
     }
 }
 
@@ -110,15 +121,123 @@ async fn what_does_not_exist_is_not_found() {
     for path in ["/orders/o-1", "/orders/a%20b", "/nothing"] {
         let (status, problem) = shop.orders.get(path).await.expect("an answer");
         assert_eq!(status, StatusCode::NOT_FOUND, "{path}: {problem}");
-        assert_eq!(problem["error"], "not-found");
+        assert_eq!(problem["code"], "not-found");
     }
 }
 
 #[tokio::test]
 async fn every_service_answers_the_probes() {
     let shop = Shop::open().await;
-    for path in ["/health", "/ready"] {
-        let (status, _) = shop.orders.get(path).await.expect("an answer");
-        assert_eq!(status, StatusCode::OK, "{path}");
+    for service in shop.all() {
+        for path in ["/health", "/ready"] {
+            let (status, _) = service.get(path).await.expect("an answer");
+            assert_eq!(status, StatusCode::OK, "{path}");
+        }
     }
+}
+
+/// Places orders of a customer, and waits until the last one has ended.
+async fn place(shop: &Shop, user_id: &str, ids: &[&str]) {
+    for id in ids {
+        let body = json!({"order_id": id, "user_id": user_id, "amount": 1});
+        let (status, problem) = shop.orders.post("/orders", body).await.expect("an answer");
+        assert_eq!(status, StatusCode::ACCEPTED, "{problem}");
+    }
+    for id in ids {
+        shop.ended(id).await;
+    }
+}
+
+/// Returns the ids of the orders of a list, page by page.
+async fn pages(shop: &Shop, query: &str, limit: usize) -> Vec<Vec<String>> {
+    let (mut pages, mut after) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/orders?limit={limit}{query}{after}");
+        let (status, page) = shop.orders.get(&path).await.expect("an answer");
+        assert_eq!(status, StatusCode::OK, "{path}: {page}");
+        let items = page["items"].as_array().expect("a list").iter();
+        let id = |order: &Value| order["order_id"].as_str().expect("an id").to_owned();
+        pages.push(items.map(id).collect());
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => return pages,
+        }
+    }
+}
+
+#[tokio::test]
+async fn orders_are_listed_in_pages_the_newest_first() {
+    let shop = Shop::open().await;
+    place(&shop, "u-1", &["a", "b", "c"]).await;
+    place(&shop, "u-poor", &["d"]).await;
+    place(&shop, "u-nobody", &["e"]).await;
+    assert_eq!(pages(&shop, "", 2).await, [vec!["e", "d"], vec!["c", "b"], vec!["a"]]);
+    assert_eq!(pages(&shop, "&user_id=u-1", 2).await, [vec!["c", "b"], vec!["a"]]);
+    assert_eq!(pages(&shop, "&status=rejected", 5).await, [["e"]]);
+    assert_eq!(pages(&shop, "&status=pending", 5).await, [[""; 0]]);
+    for (field, query) in [
+        ("limit", "limit=0"),
+        ("limit", "limit=201"),
+        ("after", "after=x"),
+        ("after", "after=9223372036854775807_a"),
+        ("user_id", "user_id=a%20b"),
+        ("query", "status=lost"),
+        ("query", "sort=amount"),
+    ] {
+        let (status, problem) =
+            shop.orders.get(&format!("/orders?{query}")).await.expect("an answer");
+        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_has_ended_cannot_be_cancelled() {
+    let shop = Shop::open().await;
+    place(&shop, "u-1", &["good"]).await;
+    place(&shop, "u-nobody", &["bad"]).await;
+    for (id, expected) in [
+        ("good", StatusCode::CONFLICT),
+        ("bad", StatusCode::ACCEPTED),
+        ("none", StatusCode::NOT_FOUND),
+    ] {
+        let path = format!("/orders/{id}/cancel");
+        let (status, answer) = shop.orders.post(&path, "").await.expect("an answer");
+        assert_eq!(status, expected, "{answer}");
+    }
+}
+
+/// Every path of the description is served, and the description is whole.
+#[tokio::test]
+async fn every_service_describes_itself() {
+    let shop = Shop::open().await;
+    let mut operations = Vec::new();
+    for service in shop.all() {
+        let (status, api) = service.get("/openapi.json").await.expect("an answer");
+        assert_eq!(status, StatusCode::OK);
+        for (path, item) in api["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("operations") {
+                operations.push(format!("{method} {path}"));
+                assert!(!operation["summary"].is_null(), "{method} {path} has a summary");
+                let problem = &operation["responses"]["503"]["content"]["application/problem+json"];
+                assert_eq!(problem["schema"]["$ref"], "#/components/schemas/Problem");
+            }
+        }
+    }
+    operations.sort();
+    operations.dedup();
+    assert_eq!(
+        operations,
+        [
+            "get /definitions",
+            "get /health",
+            "get /orders",
+            "get /orders/{order_id}",
+            "get /orders/{order_id}/events",
+            "get /ready",
+            "get /sagas/{key}",
+            "post /orders",
+            "post /orders/{order_id}/cancel",
+            "post /sagas/{key}/cancel",
+        ]
+    );
 }

@@ -1,32 +1,22 @@
-//! HTTP: the probes that every service answers, errors as JSON, and a small client.
+//! HTTP: what the interfaces of the services have in common, and a small client of them.
 
 mod client;
+mod docs;
+mod extract;
+mod guard;
+mod page;
+mod probes;
 mod problem;
-
-use axum::Router;
-use axum::extract::State;
-use axum::routing::get;
-use serde_json::{Value, json};
+mod server;
 
 pub use client::{Client, NoAnswer};
-pub use problem::Problem;
-
-use super::database::Database;
-
-/// Answers `/health` (the process runs) and `/ready` (its database answers).
-pub fn probes<D: Database>(database: D) -> Router {
-    Router::new()
-        .route("/health", get(async || axum::Json(json!({"status": "ok"}))))
-        .route("/ready", get(ready::<D>))
-        .with_state(database)
-}
-
-async fn ready<D: Database>(State(database): State<D>) -> Result<axum::Json<Value>, Problem> {
-    if !database.is_ready().await {
-        return Err(Problem::unavailable("the database does not answer"));
-    }
-    Ok(axum::Json(json!({"status": "ready"})))
-}
+pub use docs::{described, documented};
+pub use extract::{Path, Query};
+pub use guard::guarded;
+pub use page::{Page, limit};
+pub use probes::probes;
+pub use problem::{Problem, ShownProblem};
+pub use server::serve;
 
 /// Answers what no route answers.
 pub async fn not_found() -> Problem {

@@ -1,10 +1,17 @@
-//! What went wrong with a request, as the client sees it.
+//! What went wrong with a request, as the client sees it: problem details ([RFC 9457]).
+//!
+//! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
 use tracing::error;
+use utoipa::ToSchema;
+
+/// The media type of a problem.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error of a request: a status, a code for programs, and a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,39 +19,66 @@ pub struct Problem {
     status: StatusCode,
     code: &'static str,
     field: Option<String>,
-    message: String,
+    detail: String,
+}
+
+/// A problem as it is sent.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ShownProblem {
+    /// Names the kind of problem: `urn:orderweaver:` and the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:orderweaver:invalid")]
+    kind: String,
+    /// The status in words.
+    #[schema(example = "Bad Request")]
+    title: &'static str,
+    /// The status of the answer.
+    #[schema(example = 400)]
+    status: u16,
+    /// What is wrong, and what would be right.
+    #[schema(example = "amount must be more than 0")]
+    detail: String,
+    /// The kind of problem in one word, for programs.
+    #[schema(example = "invalid")]
+    code: &'static str,
+    /// The field that cannot be used, if one is to blame.
+    #[schema(example = "amount")]
+    field: Option<String>,
 }
 
 impl Problem {
-    /// 400: a field of the request cannot be used; the message goes on after the field's name.
-    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
-        let field = Some(field.into());
-        Self { field, ..Self::new(StatusCode::BAD_REQUEST, "invalid", message) }
+    /// 400: a field of the request cannot be used; the detail goes on after the field's name.
+    pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        let field = field.into();
+        let detail = format!("{field} {}", detail.into());
+        Self { field: Some(field), ..Self::new(StatusCode::BAD_REQUEST, "invalid", detail) }
     }
 
     /// The same for a field of a part of the request.
     #[must_use]
     pub fn within(self, part: &str) -> Self {
-        Self { field: self.field.map(|field| format!("{part}.{field}")), ..self }
+        let field = self.field.map(|field| format!("{part}.{field}"));
+        Self { field, detail: format!("{part}.{}", self.detail), ..self }
     }
 
     /// 404: what was asked for does not exist.
-    pub fn not_found(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", message)
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 
-    /// 409: it contradicts an earlier request.
-    pub fn conflict(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", message)
+    /// 409: it contradicts an earlier request, or what became of it.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
     /// 503: the same request may succeed later.
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, field: None, message: message.into() }
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, field: None, detail: detail.into() }
     }
 }
 
@@ -56,13 +90,29 @@ impl From<anyhow::Error> for Problem {
     }
 }
 
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large")
+            }
+            _ => Self::invalid("body", "cannot be read"),
+        }
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let message = match &self.field {
-            Some(field) => format!("{field} {}", self.message),
-            None => self.message,
+        let Self { status, code, field, detail } = self;
+        let shown = ShownProblem {
+            kind: format!("urn:orderweaver:{code}"),
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail,
+            code,
+            field,
         };
-        let body = json!({"error": self.code, "field": self.field, "message": message});
-        (self.status, Json(body)).into_response()
+        let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON))];
+        (status, content_type, Json(shown)).into_response()
     }
 }

@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 /// All four services in this process, in memory, until it is dropped.
 pub(crate) struct Shop {
     pub(crate) orders: Client,
+    pub(crate) payments: Client,
+    pub(crate) inventory: Client,
+    pub(crate) orchestrator: Client,
     stop: CancellationToken,
 }
 
@@ -21,10 +24,16 @@ impl Shop {
     pub(crate) async fn open() -> Self {
         let address = "127.0.0.1:0".parse().expect("an address");
         let together = Together::listen(address).await.expect("four free ports");
-        let [orders, ..] = together.urls().expect("the services have URLs");
+        let urls = together.urls().expect("the services have URLs");
         let stop = CancellationToken::new();
         tokio::spawn(together.serve(stop.clone()));
-        Self { orders: Client::new(&orders).expect("a URL"), stop }
+        let [orders, payments, inventory, orchestrator] =
+            urls.map(|url| Client::new(&url).expect("a URL"));
+        Self { orders, payments, inventory, orchestrator, stop }
+    }
+
+    pub(crate) fn all(&self) -> [&Client; 4] {
+        [&self.orders, &self.payments, &self.inventory, &self.orchestrator]
     }
 
     /// Waits until the saga of an order has ended, and returns the order.

@@ -1,0 +1,52 @@
+//! `POST /orders`.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tracing::info;
+
+use super::super::place::{Placed, place};
+use super::super::{OrderRepository, PlacedOrder};
+use super::{Api, request};
+use crate::shared::database::Database;
+use crate::shared::http::{Problem, ShownProblem};
+
+/// Places an order.
+///
+/// The same order may be sent again, for example because the answer was lost: it is placed once, and the
+/// answer is the same.
+#[utoipa::path(
+    post,
+    path = "/orders",
+    tag = "orders",
+    request_body = request::NewOrder,
+    responses(
+        (status = 202, description = "Accepted, now or earlier.", body = PlacedOrder,
+            headers(("Location" = String, description = "Where the order is."))),
+        (status = 400, description = "A field cannot be used.", body = ShownProblem, content_type = "application/problem+json"),
+        (status = 409, description = "Another order has this id.", body = ShownProblem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn place_order<D: Database<Connection: OrderRepository>>(
+    State(api): State<Api<D>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(Problem::from)?;
+    let order = request::read(&body)?;
+    match place(&api.database, &order).await? {
+        Placed::Now => {
+            info!(order_id = order.order_id, "order accepted");
+            api.outbox.wake();
+        }
+        Placed::Before => {}
+        Placed::Taken => {
+            let id = &order.order_id;
+            return Err(Problem::conflict(format!("another order has the id {id}")));
+        }
+    }
+    let location = [(header::LOCATION, format!("/orders/{}", order.order_id))];
+    Ok((StatusCode::ACCEPTED, location, Json(order.as_placed())).into_response())
+}

@@ -1,0 +1,83 @@
+//! A service's description of itself: OpenAPI, made from its handlers, and a page to try it out.
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::routing::MethodRouter;
+use utoipa::__dev::SchemaReferences;
+use utoipa::openapi::path::{Operation, Paths};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
+use utoipa::{OpenApi as _, Path, ToSchema as _};
+use utoipa_axum::PathItemExt as _;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::problem::{PROBLEM_JSON, ShownProblem};
+
+/// Where the description is.
+const OPENAPI: &str = "/openapi.json";
+
+/// What is the same in the description of each service.
+#[derive(utoipa::OpenApi)]
+#[openapi(components(schemas(ShownProblem)))]
+struct Common;
+
+/// Makes a route of a handler and of what its `#[utoipa::path]` says: the path and the method are written
+/// once, so that the description cannot differ from what is served.
+pub fn documented<P, H, T, S>(_described: P, handler: H) -> UtoipaMethodRouter<S>
+where
+    P: Path + SchemaReferences,
+    H: Handler<T, S>,
+    T: 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    let mut schemas = Vec::new();
+    P::schemas(&mut schemas);
+    let methods = P::methods();
+    let routes = methods.iter().fold(MethodRouter::new(), |routes, method| {
+        routes.on(method.to_method_filter(), handler.clone())
+    });
+    let mut paths = Paths::new();
+    paths.add_path_operation(P::path(), methods, P::operation());
+    (schemas, paths, routes)
+}
+
+/// Returns a router with the description of its routes at `/openapi.json`, and a page at `/docs` on which
+/// they can be read and tried out. The page loads nothing from elsewhere.
+pub fn described(title: &str, routes: OpenApiRouter) -> Router {
+    let (router, mut api) = OpenApiRouter::with_openapi(Common::openapi()).merge(routes).split_for_parts();
+    api.info.title = format!("OrderWeaver: {title}");
+    api.info.description = Some(format!("The {title} service of the reference services."));
+    api.info.license = None;
+    api.info.contact = None;
+    describe_problems(&mut api);
+    router.merge(SwaggerUi::new("/docs").url(OPENAPI, api))
+}
+
+/// Adds to each operation what any of them may answer.
+fn describe_problems(api: &mut OpenApi) {
+    let problem = || {
+        let schema = Ref::from_schema_name(ShownProblem::name());
+        ContentBuilder::new().schema(Some(schema)).build()
+    };
+    let everywhere = [
+        ("413", "The body is too large."),
+        ("429", "This client asks too often; `Retry-After` says when to ask again."),
+        ("503", "The service cannot do this now; try again."),
+    ];
+    for item in api.paths.paths.values_mut() {
+        for operation in operations(item) {
+            for (status, description) in everywhere {
+                let response = ResponseBuilder::new()
+                    .description(description)
+                    .content(PROBLEM_JSON, problem())
+                    .build();
+                let responses = &mut operation.responses.responses;
+                responses.entry(status.to_owned()).or_insert(RefOr::T(response));
+            }
+        }
+    }
+}
+
+fn operations(item: &mut utoipa::openapi::PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten()
+}

@@ -1,0 +1,80 @@
+//! What every request has to pass: how often one client asks, how many ask at once, and how long it takes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::Problem;
+
+/// Most bytes of a request's body.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Most requests that are worked on at once.
+const AT_ONCE: usize = 512;
+/// How long one may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How many requests a second one client may send for long, and twice that at once.
+const RATE: NonZeroU32 = NonZeroU32::new(2_000).expect("not zero");
+/// So many clients are remembered before those are forgotten who ask for nothing any more.
+const CLIENTS_MAX: usize = 10_000;
+
+/// What requests pass.
+struct Guard {
+    rate: DefaultKeyedRateLimiter<IpAddr>,
+    room: Semaphore,
+}
+
+/// Lets requests for these routes pass only if they are few and small enough, and answers them in time.
+pub fn guarded(routes: OpenApiRouter) -> OpenApiRouter {
+    let quota = Quota::per_second(RATE).allow_burst(RATE.saturating_mul(NonZeroU32::MIN.saturating_add(1)));
+    let guard = Guard { rate: RateLimiter::keyed(quota), room: Semaphore::new(AT_ONCE) };
+    routes
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::new(guard), pass))
+}
+
+async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    if let Some(wait) = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .and_then(|ConnectInfo(peer)| guard.too_often(peer.ip()))
+    {
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-often", "ask less often");
+        return later(problem, wait);
+    }
+    let Ok(_room) = guard.room.try_acquire() else {
+        return later(Problem::unavailable("too much is asked for at once"), Duration::from_secs(1));
+    };
+    match tokio::time::timeout(TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => later(Problem::unavailable("it took too long; try again"), Duration::from_secs(1)),
+    }
+}
+
+impl Guard {
+    /// Returns how long a client has to wait, if it has to.
+    fn too_often(&self, client: IpAddr) -> Option<Duration> {
+        if self.rate.len() > CLIENTS_MAX {
+            self.rate.retain_recent();
+        }
+        let refused = self.rate.check_key(&client).err()?;
+        Some(refused.wait_time_from(DefaultClock::default().now()))
+    }
+}
+
+/// Answers with a problem that passes.
+fn later(problem: Problem, wait: Duration) -> Response {
+    let mut response = problem.into_response();
+    let seconds = HeaderValue::from(wait.as_secs().max(1));
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
+}

@@ -1,0 +1,51 @@
+//! Serving connections, none of which can hold up the service for long.
+
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::Layer as _;
+use tracing::{debug, warn};
+
+/// Who has not said what they want by then is not served.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// How long a stop waits for requests in hand; what is streamed is cut off then.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long nobody is let in if the system has no more connections.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `stop` is cancelled, and then answers what was asked before.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let mut server = Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
+    let connections = GracefulShutdown::new();
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = TokioIo::new(stream);
+                let service = Extension(ConnectInfo(peer)).layer(router.clone());
+                let service = TowerToHyperService::new(service);
+                let served = connections.watch(server.serve_connection(connection, service));
+                tokio::spawn(async move {
+                    if let Err(error) = served.await {
+                        debug!(%peer, %error, "a connection broke off");
+                    }
+                });
+            }
+            Err(error) => {
+                warn!(%error, "a connection cannot be taken");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(GRACE, connections.shutdown()).await.is_err() {
+        warn!("some requests are cut off");
+    }
+}
