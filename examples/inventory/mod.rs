@@ -1,5 +1,6 @@
 //! The inventory service: keeps the stock, and reserves it for orders.
 
+mod api;
 mod db;
 mod handlers;
 mod seed;
@@ -12,11 +13,13 @@ use crate::shared::contract::{INVENTORY, ReleaseInventory, ReserveInventory, Sel
 use crate::shared::database::{self, Database};
 use crate::shared::service::{Service, Worker};
 
-pub use db::{Stock, StockRepository};
+pub use db::{Article, Reservation, ReservationState, Stock, StockQueries, StockRepository};
 pub use handlers::Inventory;
 
-const MIGRATIONS: &[(&str, &str)] =
-    &[("stock and reservations", include_str!("migrations/0001_stock.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("stock and reservations", include_str!("migrations/0001_stock.sql")),
+    ("deliveries", include_str!("migrations/0002_deliveries.sql")),
+];
 
 /// Makes what carries out the service's commands, on a connection of whatever kind.
 ///
@@ -38,10 +41,12 @@ pub fn participant<C: StockRepository>() -> anyhow::Result<Participant<C>> {
 /// If two handlers claim one command.
 pub fn start<D>(database: D, transport: impl Transport) -> anyhow::Result<Service>
 where
-    D: Database<Connection: StockRepository>,
+    D: Database<Connection: StockQueries>,
 {
     let participant = participant()?.start(database.clone(), transport);
-    Ok(Service::new(INVENTORY, database).worker(Worker::Participant(participant)))
+    Ok(Service::new(INVENTORY, database.clone())
+        .routes(api::router(database))
+        .worker(Worker::Participant(participant)))
 }
 
 /// Makes a database in memory, with the seed data in it.

@@ -1,7 +1,8 @@
 //! Orders: what the service needs of a database, in memory and in PostgreSQL.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use anyhow::Context as _;
@@ -15,8 +16,12 @@ use crate::shared::money::Money;
 
 /// Orders, through an open transaction.
 pub trait OrderRepository: Send + 'static {
-    /// Adds an order. Returns false if there is one of this id, and leaves that one as it is.
-    fn insert(&mut self, order: &Order) -> impl Future<Output = anyhow::Result<bool>> + Send;
+    /// Adds orders, and returns the ids of those that are new: an order that has the id of an earlier one
+    /// leaves that as it is.
+    fn insert(
+        &mut self,
+        orders: &[Order],
+    ) -> impl Future<Output = anyhow::Result<BTreeSet<String>>> + Send;
 
     /// Returns an order.
     fn find(
@@ -86,13 +91,15 @@ impl AsMut<Self> for OrderTable {
 
 /// On whatever state has the table in it.
 impl<T: AsMut<OrderTable> + Clone + Send + Sync + 'static> OrderRepository for MemoryConnection<T> {
-    async fn insert(&mut self, order: &Order) -> anyhow::Result<bool> {
-        let orders = orders(self);
-        if orders.contains_key(&order.order_id) {
-            return Ok(false);
+    async fn insert(&mut self, new: &[Order]) -> anyhow::Result<BTreeSet<String>> {
+        let mut inserted = BTreeSet::new();
+        for order in new {
+            if let Entry::Vacant(place) = orders(self).entry(order.order_id.clone()) {
+                place.insert(order.clone());
+                inserted.insert(order.order_id.clone());
+            }
         }
-        orders.insert(order.order_id.clone(), order.clone());
-        Ok(true)
+        Ok(inserted)
     }
 
     async fn find(&mut self, order_id: &str) -> anyhow::Result<Option<Order>> {
@@ -106,8 +113,7 @@ impl<T: AsMut<OrderTable> + Clone + Send + Sync + 'static> OrderRepository for M
         limit: usize,
     ) -> anyhow::Result<Vec<Order>> {
         let OrderFilter { status, user_id } = filter;
-        let place =
-            |it: &Order| Place { placed_at: it.placed_at, order_id: it.order_id.clone() };
+        let place = |it: &Order| Place { placed_at: it.placed_at, order_id: it.order_id.clone() };
         let orders = orders(self).values().filter(|it| {
             status.is_none_or(|status| it.status == status)
                 && user_id.as_ref().is_none_or(|user_id| it.user_id == *user_id)
@@ -144,16 +150,26 @@ fn orders<T: AsMut<OrderTable> + Clone>(
 }
 
 impl OrderRepository for PgConnection {
-    async fn insert(&mut self, order: &Order) -> anyhow::Result<bool> {
-        // Waits for a transaction that is inserting the same id, and sees what became of it.
-        let insert = "insert into orders (order_id, user_id, amount_minor, currency, items, placed_at)
-            values ($1, $2, $3, $4, $5, timestamptz 'epoch' + $6 * interval '1 microsecond')
-            on conflict (order_id) do nothing";
-        let insert = sqlx::query(insert).bind(&order.order_id).bind(&order.user_id);
-        let insert = insert.bind(order.amount.minor).bind(&order.amount.currency);
-        let insert = insert.bind(Json(&order.items)).bind(order.placed_at.as_micros());
-        let inserted = insert.execute(self).await?.rows_affected();
-        Ok(inserted == 1)
+    async fn insert(&mut self, orders: &[Order]) -> anyhow::Result<BTreeSet<String>> {
+        // Waits for a transaction that is inserting the same id, and sees what became of it; in the order
+        // of the ids, so that two such transactions do not wait for each other.
+        let insert =
+            "insert into orders (order_id, user_id, amount_minor, currency, items, placed_at)
+            select order_id, user_id, amount_minor, currency, items,
+                timestamptz 'epoch' + placed_at * interval '1 microsecond'
+            from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::jsonb[], $6::bigint[])
+                as new (order_id, user_id, amount_minor, currency, items, placed_at)
+            order by order_id
+            on conflict (order_id) do nothing returning order_id";
+        let insert = sqlx::query_scalar(insert)
+            .bind(orders.iter().map(|it| it.order_id.as_str()).collect::<Vec<_>>())
+            .bind(orders.iter().map(|it| it.user_id.as_str()).collect::<Vec<_>>())
+            .bind(orders.iter().map(|it| it.amount.minor).collect::<Vec<_>>())
+            .bind(orders.iter().map(|it| it.amount.currency.as_str()).collect::<Vec<_>>())
+            .bind(orders.iter().map(|it| Json(&it.items)).collect::<Vec<_>>())
+            .bind(orders.iter().map(|it| it.placed_at.as_micros()).collect::<Vec<_>>());
+        let inserted: Vec<String> = insert.fetch_all(self).await?;
+        Ok(inserted.into_iter().collect())
     }
 
     async fn find(&mut self, order_id: &str) -> anyhow::Result<Option<Order>> {

@@ -1,13 +1,20 @@
-//! Accepts an order: the order and the fact that it exists, in one transaction.
+//! Accepts orders: each order and the fact that it exists, in one transaction.
 //!
 //! Writing one and sending the other would lose an order, or invent one, whenever the process dies
 //! in between. With the outbox there is no in between.
+//!
+//! Orders that arrive together are accepted together: a commit costs more than all else about an order.
 
 use anyhow::Context as _;
+use saga_core::RelayWaker;
 use saga_core::store::OutboxRow;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Order, OrderRepository};
 use crate::shared::database::Database;
+
+/// Most orders of one transaction, and most that wait for the next one.
+const TOGETHER: usize = 256;
 
 /// What became of the wish to place an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,20 +27,93 @@ pub(super) enum Placed {
     Taken,
 }
 
-/// Accepts an order, once.
-pub(super) async fn place<D>(database: &D, order: &Order) -> anyhow::Result<Placed>
+/// Where orders are handed in.
+#[derive(Debug, Clone)]
+pub(super) struct Desk(mpsc::Sender<HandedIn>);
+
+/// An order that was handed in, and who waits for the answer.
+struct HandedIn {
+    order: Order,
+    answer: oneshot::Sender<anyhow::Result<Placed>>,
+}
+
+impl Desk {
+    /// Opens a desk, which closes when its last handle is dropped. Runs on the current Tokio runtime.
+    pub(super) fn open<D>(database: D, outbox: RelayWaker) -> Self
+    where
+        D: Database<Connection: OrderRepository>,
+    {
+        let (hand_in, mut handed_in) = mpsc::channel(TOGETHER);
+        tokio::spawn(async move {
+            let mut together = Vec::new();
+            while handed_in.recv_many(&mut together, TOGETHER).await > 0 {
+                accept(&database, std::mem::take(&mut together)).await;
+                outbox.wake();
+            }
+        });
+        Self(hand_in)
+    }
+
+    /// Hands an order in, and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// If the database does not take it, or if nobody knows whether it did: the same order may be handed in again.
+    pub(super) async fn place(&self, order: Order) -> anyhow::Result<Placed> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(HandedIn { order, answer }).await.ok().context("the desk is closed")?;
+        answered.await.context("the desk was closed")?
+    }
+}
+
+/// Accepts orders and answers those who wait. If the database refuses them, each is on its own: one may be to blame.
+async fn accept<D: Database<Connection: OrderRepository>>(database: &D, handed_in: Vec<HandedIn>) {
+    let (orders, answers): (Vec<_>, Vec<_>) =
+        handed_in.into_iter().map(|it| (it.order, it.answer)).unzip();
+    let placed = match place(database, &orders).await {
+        Ok(placed) => placed.into_iter().map(Ok).collect(),
+        Err(error) if orders.len() == 1 => vec![Err(error)],
+        Err(_) => {
+            let mut placed = Vec::with_capacity(orders.len());
+            for order in orders.chunks(1) {
+                placed.push(place(database, order).await.map(|placed| placed[0]));
+            }
+            placed
+        }
+    };
+    for (answer, placed) in answers.into_iter().zip(placed) {
+        // Who does not wait any more may ask again.
+        let _ = answer.send(placed);
+    }
+}
+
+/// Accepts orders in one transaction, each once, and says what became of each.
+async fn place<D>(database: &D, orders: &[Order]) -> anyhow::Result<Vec<Placed>>
 where
     D: Database<Connection: OrderRepository>,
 {
     let mut transaction = database.begin().await?;
-    let orders = D::connection(&mut transaction);
-    if !orders.insert(order).await? {
-        let first = orders.find(&order.order_id).await?.context("an order disappeared")?;
-        let is_same = first.is_same_request(order);
-        return Ok(if is_same { Placed::Before } else { Placed::Taken });
+    let db = D::connection(&mut transaction);
+    let mut new = db.insert(orders).await?;
+    let created: Vec<_> = orders
+        .iter()
+        .filter(|it| new.contains(&it.order_id))
+        .map(|it| (it.created(), it.order_id.as_str()))
+        .collect();
+    let mut placed = Vec::with_capacity(orders.len());
+    for order in orders {
+        // If it was handed in twice, the first one is the new one.
+        placed.push(if new.remove(&order.order_id) {
+            Placed::Now
+        } else {
+            let first = db.find(&order.order_id).await?.context("an order disappeared")?;
+            if first.is_same_request(order) { Placed::Before } else { Placed::Taken }
+        });
     }
-    let created = OutboxRow::fact(&order.created(), &order.order_id)?;
-    D::enqueue(orders, created).await?;
-    D::commit(transaction).await?;
-    Ok(Placed::Now)
+    if !created.is_empty() {
+        let facts = created.iter().map(|(created, order_id)| (created, *order_id));
+        D::enqueue(db, OutboxRow::facts(facts)?).await?;
+        D::commit(transaction).await?;
+    }
+    Ok(placed)
 }

@@ -53,10 +53,11 @@ impl<C: AccountRepository> HandleAll<CapturePayment, C> for Payments {
         cx: &mut Context<'_, C>,
     ) -> Result<Vec<Reply<PaymentCaptured>>, HandlerError> {
         let orders: Vec<_> = commands.into_iter().map(|it| it.order_id).collect();
-        let mut held = cx.connection().held(&orders).await?;
+        let mut all_held = cx.connection().held(&orders).await?;
         let (mut captured, mut replies) = (Vec::new(), Vec::new());
         for order_id in orders {
-            let (hold, is_frozen) = held.remove(&order_id).ok_or_else(|| not_held(&order_id))?;
+            let (hold, is_frozen) =
+                all_held.remove(&order_id).ok_or_else(|| not_held(&order_id))?;
             replies.push(if is_frozen {
                 // The pivot is refused: the saga turns back, and the hold is voided.
                 decline(cx, order_id, "account-frozen")?
@@ -77,8 +78,8 @@ impl<C: AccountRepository> Handle<VoidPayment, C> for Payments {
         cx: &mut Context<'_, C>,
     ) -> HandlerResult<PaymentVoided> {
         let order_id = command.order_id;
-        let mut held = cx.connection().held(std::slice::from_ref(&order_id)).await?;
-        let (hold, _) = held.remove(&order_id).ok_or_else(|| not_held(&order_id))?;
+        let mut found = cx.connection().held(std::slice::from_ref(&order_id)).await?;
+        let (hold, _) = found.remove(&order_id).ok_or_else(|| not_held(&order_id))?;
         cx.connection().void(&hold).await?;
         Ok(Reply::succeeded(PaymentVoided { order_id }))
     }

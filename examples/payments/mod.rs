@@ -1,5 +1,6 @@
 //! The payments service: keeps accounts with double entry, and holds and takes money for orders.
 
+mod api;
 mod db;
 mod handlers;
 mod seed;
@@ -12,11 +13,13 @@ use crate::shared::contract::{AuthorizePayment, CapturePayment, PAYMENTS, VoidPa
 use crate::shared::database::{self, Database};
 use crate::shared::service::{Service, Worker};
 
-pub use db::{Account, AccountRepository, Books, Hold, Standing};
+pub use db::{Account, AccountRepository, BookQueries, Books, Entry, Hold, PaymentState, Standing};
 pub use handlers::Payments;
 
-const MIGRATIONS: &[(&str, &str)] =
-    &[("accounts, ledger and payments", include_str!("migrations/0001_payments.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("accounts, ledger and payments", include_str!("migrations/0001_payments.sql")),
+    ("deposits", include_str!("migrations/0002_deposits.sql")),
+];
 
 /// Makes what carries out the service's commands, on a connection of whatever kind.
 ///
@@ -38,10 +41,12 @@ pub fn participant<C: AccountRepository>() -> anyhow::Result<Participant<C>> {
 /// If two handlers claim one command.
 pub fn start<D>(database: D, transport: impl Transport) -> anyhow::Result<Service>
 where
-    D: Database<Connection: AccountRepository>,
+    D: Database<Connection: BookQueries>,
 {
     let participant = participant()?.start(database.clone(), transport);
-    Ok(Service::new(PAYMENTS, database).worker(Worker::Participant(participant)))
+    Ok(Service::new(PAYMENTS, database.clone())
+        .routes(api::router(database))
+        .worker(Worker::Participant(participant)))
 }
 
 /// Makes a database in memory, with the seed data in it.

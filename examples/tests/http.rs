@@ -3,6 +3,7 @@
 mod support;
 
 use axum::http::StatusCode;
+use examples::shared::http::Client;
 use serde_json::{Value, json};
 use support::Shop;
 
@@ -186,7 +187,11 @@ async fn orders_are_listed_in_pages_the_newest_first() {
     ] {
         let (status, problem) =
             shop.orders.get(&format!("/orders?{query}")).await.expect("an answer");
-        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{query}");
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!(field)),
+            "{query}"
+        );
     }
 }
 
@@ -204,6 +209,119 @@ async fn an_order_that_has_ended_cannot_be_cancelled() {
         let (status, answer) = shop.orders.post(&path, "").await.expect("an answer");
         assert_eq!(status, expected, "{answer}");
     }
+}
+
+/// What an order left in the books of the other services.
+#[tokio::test]
+async fn payments_and_reservations_are_shown() {
+    let shop = Shop::open().await;
+    place(&shop, "u-1", &["good"]).await;
+    place(&shop, "u-frozen", &["frozen"]).await;
+    let payment = async |id: &str| get(&shop.payments, &format!("/payments/{id}")).await;
+    assert_eq!(payment("good").await["state"], "captured");
+    assert_eq!(payment("frozen").await["state"], "voided");
+    let voided = get(&shop.payments, "/payments?state=voided").await;
+    assert_eq!(voided["items"].as_array().map(Vec::len), Some(1), "{voided}");
+
+    let entries = get(&shop.payments, "/accounts/u-frozen/entries?limit=2").await;
+    let amount = |at: usize| entries["items"][at]["amount"].to_string();
+    assert_eq!((amount(0), amount(1)), ("1.00".to_owned(), "-1.00".to_owned()), "{entries}");
+    let before = entries["next"].as_str().expect("the deposit is older");
+    let entries = get(&shop.payments, &format!("/accounts/u-frozen/entries?after={before}")).await;
+    assert_eq!(entries["items"][0]["reason"], "deposit", "{entries}");
+
+    let sold = get(&shop.inventory, "/reservations/good").await;
+    assert_eq!((&sold[0]["state"], &sold[0]["quantity"]), (&json!("sold"), &json!(1)), "{sold}");
+    let released = get(&shop.inventory, "/reservations?state=released").await;
+    assert_eq!(released["items"][0]["order_id"], "frozen", "{released}");
+    for (service, path) in [
+        (&shop.payments, "/payments/none"),
+        (&shop.payments, "/accounts/none"),
+        (&shop.payments, "/accounts/none/entries"),
+        (&shop.inventory, "/reservations/none"),
+        (&shop.inventory, "/stock/none"),
+        (&shop.orchestrator, "/sagas/none"),
+    ] {
+        let (status, problem) = service.get(path).await.expect("an answer");
+        assert_eq!((status, &problem["code"]), (StatusCode::NOT_FOUND, &json!("not-found")));
+    }
+}
+
+#[tokio::test]
+async fn deposits_and_deliveries_are_taken_once() {
+    let shop = Shop::open().await;
+    let deposit = r#"{"deposit_id":"d-1","amount":"0.50"}"#;
+    let delivery = r#"{"delivery_id":"d-1","quantity":7}"#;
+    for _ in 0..2 {
+        let (status, account) =
+            shop.payments.post("/accounts/u-poor/deposits", deposit).await.expect("an answer");
+        assert_eq!((status, account["balance"].to_string()), (StatusCode::CREATED, "5.50".into()));
+        let (status, article) =
+            shop.inventory.post("/stock/tea/deliveries", delivery).await.expect("an answer");
+        assert_eq!((status, &article["on_hand"]), (StatusCode::CREATED, &json!(7)));
+    }
+    for (service, path, body) in [
+        (&shop.payments, "/accounts/u-1/deposits", deposit),
+        (&shop.payments, "/accounts/u-poor/deposits", r#"{"deposit_id":"d-1","amount":1}"#),
+        (&shop.inventory, "/stock/tea/deliveries", r#"{"delivery_id":"d-1","quantity":8}"#),
+    ] {
+        let (status, problem) = service.post(path, body).await.expect("an answer");
+        assert_eq!(status, StatusCode::CONFLICT, "{path}: {problem}");
+    }
+    for (service, path, body, field) in [
+        (&shop.payments, "/accounts/u-poor/deposits", r#"{"amount":1}"#, "deposit_id"),
+        (
+            &shop.payments,
+            "/accounts/u-poor/deposits",
+            r#"{"deposit_id":"d-2","amount":-1}"#,
+            "amount",
+        ),
+        (&shop.inventory, "/stock/tea/deliveries", r#"{"delivery_id":"d-2"}"#, "quantity"),
+        (
+            &shop.inventory,
+            "/stock/tea/deliveries",
+            r#"{"delivery_id":"d-2","quantity":0}"#,
+            "quantity",
+        ),
+    ] {
+        let (status, problem) = service.post(path, body).await.expect("an answer");
+        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)));
+    }
+    let stock = get(&shop.inventory, "/stock?limit=2").await;
+    let next = stock["next"].as_str().expect("there are more");
+    let stock = get(&shop.inventory, &format!("/stock?after={next}")).await;
+    assert_eq!(stock["items"].as_array().and_then(|it| it.last()).expect("tea")["sku"], "tea");
+}
+
+/// Returns what is at a path.
+async fn get(service: &Client, path: &str) -> Value {
+    let (status, answer) = service.get(path).await.expect("an answer");
+    assert_eq!(status, StatusCode::OK, "{path}: {answer}");
+    answer
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused() {
+    let shop = Shop::open().await;
+    let large = format!(r#"{{"order_id":"{}"}}"#, "x".repeat(64 * 1024));
+    let (status, problem) = shop.orders.post("/orders", large).await.expect("an answer");
+    assert_eq!((status, &problem["code"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("too-large")));
+}
+
+/// Every entry once, and then the order.
+#[tokio::test]
+async fn an_order_can_be_followed_until_it_ends() {
+    let shop = Shop::open().await;
+    let body = json!({"order_id": "o-1", "user_id": "u-1", "amount": 1});
+    shop.orders.post("/orders", body).await.expect("an answer");
+    let told = shop.orders.text("/orders/o-1/events").await.expect("an end");
+    let events: Vec<_> = told.split("\n\n").filter(|it| !it.is_empty()).collect();
+    let (order, entries) = events.split_last().expect("some events");
+    assert!(order.starts_with("event: order\ndata: {"), "{order}");
+    assert!(order.contains(r#""status":"confirmed""#), "{order}");
+    let timeline = shop.ended("o-1").await["saga"]["timeline"].as_array().map_or(0, Vec::len);
+    assert_eq!(entries.len(), timeline, "{told}");
+    assert!(entries.iter().all(|it| it.starts_with("event: entry\ndata: {")), "{told}");
 }
 
 /// Every path of the description is served, and the description is whole.
@@ -228,16 +346,27 @@ async fn every_service_describes_itself() {
     assert_eq!(
         operations,
         [
+            "get /accounts",
+            "get /accounts/{user_id}",
+            "get /accounts/{user_id}/entries",
             "get /definitions",
             "get /health",
             "get /orders",
             "get /orders/{order_id}",
             "get /orders/{order_id}/events",
+            "get /payments",
+            "get /payments/{order_id}",
             "get /ready",
+            "get /reservations",
+            "get /reservations/{order_id}",
             "get /sagas/{key}",
+            "get /stock",
+            "get /stock/{sku}",
+            "post /accounts/{user_id}/deposits",
             "post /orders",
             "post /orders/{order_id}/cancel",
             "post /sagas/{key}/cancel",
+            "post /stock/{sku}/deliveries",
         ]
     );
 }

@@ -65,7 +65,11 @@ impl<D: Database<Connection: OrderRepository>> Follower<D> {
                 return None;
             }
             if let Err(error) = self.look().await {
-                warn!(order_id = self.order_id, error = format!("{error:#}"), "cannot be followed; trying again");
+                warn!(
+                    order_id = self.order_id,
+                    error = format!("{error:#}"),
+                    "cannot be followed; trying again"
+                );
             }
             if self.to_tell.is_empty() {
                 tokio::time::sleep(LOOK_EVERY).await;

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::super::{OrderFilter, OrderRepository, Place, Status};
-use super::{Api, ShownOrder, request};
+use super::{Api, ShownOrder};
 use crate::shared::database::Database;
-use crate::shared::http::{Page, Problem, Query, ShownProblem, limit};
+use crate::shared::http::{Page, Problem, Query, ShownProblem, fields, limit};
 
 /// The times that can be stored, in microseconds: up to the year 9999.
 const YEARS: RangeInclusive<i64> = 0..=253_402_300_799_999_999;
@@ -49,8 +49,8 @@ pub(super) async fn list_orders<D: Database<Connection: OrderRepository>>(
     Query(asked): Query<ListOrders>,
 ) -> Result<Json<Page<ShownOrder>>, Problem> {
     let limit = limit(asked.limit)?;
-    if asked.user_id.as_deref().is_some_and(|user_id| !request::is_id(user_id)) {
-        return Err(Problem::invalid("user_id", request::ID));
+    if asked.user_id.as_deref().is_some_and(|user_id| !fields::is_id(user_id)) {
+        return Err(Problem::invalid("user_id", fields::ID));
     }
     let after = asked.after.as_deref().map(place).transpose()?;
     let filter = OrderFilter { status: asked.status, user_id: asked.user_id };
@@ -74,8 +74,9 @@ async fn list<D: Database<Connection: OrderRepository>>(
 /// Reads where a page begins.
 fn place(text: &str) -> Result<Place, Problem> {
     let place = text.split_once('_').and_then(|(micros, order_id)| {
-        let placed_at = Timestamp::from_micros(micros.parse().ok().filter(|it| YEARS.contains(it))?);
-        request::is_id(order_id).then(|| Place { placed_at, order_id: order_id.to_owned() })
+        let placed_at =
+            Timestamp::from_micros(micros.parse().ok().filter(|it| YEARS.contains(it))?);
+        fields::is_id(order_id).then(|| Place { placed_at, order_id: order_id.to_owned() })
     });
     place.ok_or_else(|| Problem::invalid("after", "must be the `next` of an earlier page"))
 }

@@ -12,8 +12,10 @@ use axum::http::StatusCode;
 use saga_core::RelayWaker;
 use utoipa_axum::router::OpenApiRouter;
 
+use super::place::Desk;
 use super::{Order, OrderRepository};
 use crate::shared::database::Database;
+use crate::shared::http::fields::is_id;
 use crate::shared::http::{Client, Problem, documented};
 use crate::shared::timeline::ShownSaga;
 
@@ -23,15 +25,18 @@ pub use show::ShownOrder;
 #[derive(Debug, Clone)]
 pub struct Api<D> {
     database: D,
-    outbox: RelayWaker,
+    desk: Desk,
     orchestrator: Client,
 }
 
 impl<D: Database<Connection: OrderRepository>> Api<D> {
     /// Makes the interface on a database; `orchestrator` is asked for the timelines of orders.
+    ///
+    /// Runs on the current Tokio runtime.
     #[must_use]
-    pub const fn new(database: D, outbox: RelayWaker, orchestrator: Client) -> Self {
-        Self { database, outbox, orchestrator }
+    pub fn new(database: D, outbox: RelayWaker, orchestrator: Client) -> Self {
+        let desk = Desk::open(database.clone(), outbox);
+        Self { database, desk, orchestrator }
     }
 
     /// Returns the routes.
@@ -47,7 +52,7 @@ impl<D: Database<Connection: OrderRepository>> Api<D> {
 
     /// Finds an order. What cannot be the id of one is not asked for.
     async fn find(&self, order_id: &str) -> Result<Order, Problem> {
-        let order = if request::is_id(order_id) { self.read(order_id).await? } else { None };
+        let order = if is_id(order_id) { self.read(order_id).await? } else { None };
         order.ok_or_else(|| Problem::not_found(format!("there is no order {order_id}")))
     }
 

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tracing::info;
 
-use super::super::place::{Placed, place};
+use super::super::place::Placed;
 use super::super::{OrderRepository, PlacedOrder};
 use super::{Api, request};
 use crate::shared::database::Database;
@@ -34,19 +34,15 @@ pub(super) async fn place_order<D: Database<Connection: OrderRepository>>(
     State(api): State<Api<D>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let body = body.map_err(Problem::from)?;
-    let order = request::read(&body)?;
-    match place(&api.database, &order).await? {
-        Placed::Now => {
-            info!(order_id = order.order_id, "order accepted");
-            api.outbox.wake();
-        }
+    let order = request::read(body)?;
+    let (order_id, shown) = (order.order_id.clone(), order.as_placed());
+    match api.desk.place(order).await? {
+        Placed::Now => info!(order_id, "order accepted"),
         Placed::Before => {}
         Placed::Taken => {
-            let id = &order.order_id;
-            return Err(Problem::conflict(format!("another order has the id {id}")));
+            return Err(Problem::conflict(format!("another order has the id {order_id}")));
         }
     }
-    let location = [(header::LOCATION, format!("/orders/{}", order.order_id))];
-    Ok((StatusCode::ACCEPTED, location, Json(order.as_placed())).into_response())
+    let location = [(header::LOCATION, format!("/orders/{order_id}"))];
+    Ok((StatusCode::ACCEPTED, location, Json(shown)).into_response())
 }

@@ -1,18 +1,21 @@
 //! The accounts in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use anyhow::{Context as _, ensure};
 use saga_core::MemoryConnection;
 
-use super::{Account, AccountRepository, Hold, Standing};
+use super::{Account, AccountRepository, BookQueries, Entry, Hold, PaymentState, Standing};
 use crate::shared::money::Money;
 
-/// The tables, in memory. The ledger is only what it adds up to.
+/// The tables, in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Books {
     accounts: BTreeMap<Account, Standing>,
-    holds: BTreeMap<String, Hold>,
+    payments: BTreeMap<String, (Hold, PaymentState)>,
+    deposits: BTreeMap<String, (Account, Money)>,
+    entries: Vec<(Account, Entry)>,
 }
 
 impl Books {
@@ -24,7 +27,7 @@ impl Books {
         let accounts = own.into_iter().chain(customers).map(|(account, minor)| {
             (account, Standing { balance: Money::new(minor), is_frozen: false })
         });
-        Self { accounts: accounts.collect(), holds: BTreeMap::new() }
+        Self { accounts: accounts.collect(), ..Self::default() }
     }
 
     /// Returns what is on an account, in cents; nothing if there is none of this name.
@@ -33,12 +36,30 @@ impl Books {
         self.accounts.get(account).map_or(0, |it| it.balance.minor)
     }
 
-    fn transfer(&mut self, amount: &Money, from: &Account, to: &Account) -> anyhow::Result<()> {
+    fn transfer(
+        &mut self,
+        (reference, reason): (&str, &str),
+        amount: &Money,
+        from: &Account,
+        to: &Account,
+    ) -> anyhow::Result<()> {
         let left = *self.balance(from)? - amount.minor;
         ensure!(left >= 0 || *from == Account::bank(), "{from} does not have {amount}");
         *self.balance(from)? = left;
         *self.balance(to)? += amount.minor;
+        for (account, minor) in [(from, -amount.minor), (to, amount.minor)] {
+            let id = i64::try_from(self.entries.len())?;
+            let (reference, reason) = (reference.to_owned(), reason.to_owned());
+            self.entries.push((account.clone(), Entry { id, reference, reason, minor }));
+        }
         Ok(())
+    }
+
+    /// Notes what becomes of what is held for an order.
+    fn close(&mut self, order_id: &str, state: PaymentState) {
+        if let Some(payment) = self.payments.get_mut(order_id) {
+            payment.1 = state;
+        }
     }
 
     fn balance(&mut self, account: &Account) -> anyhow::Result<&mut i64> {
@@ -62,8 +83,23 @@ impl<T: AsMut<Books> + Clone + Send + Sync + 'static> AccountRepository for Memo
         Ok(())
     }
 
-    async fn deposit(&mut self, _: &str, account: &Account, amount: &Money) -> anyhow::Result<()> {
-        books(self).transfer(amount, &Account::bank(), account)
+    async fn deposit(
+        &mut self,
+        deposit_id: &str,
+        account: &Account,
+        amount: &Money,
+    ) -> anyhow::Result<bool> {
+        let books = books(self);
+        if books.deposits.contains_key(deposit_id) {
+            return Ok(false);
+        }
+        books.deposits.insert(deposit_id.to_owned(), (account.clone(), amount.clone()));
+        books.transfer((deposit_id, "deposit"), amount, &Account::bank(), account)?;
+        Ok(true)
+    }
+
+    async fn find_deposit(&mut self, deposit_id: &str) -> anyhow::Result<Option<(Account, Money)>> {
+        Ok(books(self).deposits.get(deposit_id).cloned())
     }
 
     async fn standings(
@@ -78,15 +114,19 @@ impl<T: AsMut<Books> + Clone + Send + Sync + 'static> AccountRepository for Memo
     async fn authorize(&mut self, holds: &[Hold]) -> anyhow::Result<()> {
         let books = books(self);
         for hold in holds {
-            books.transfer(&hold.amount, &hold.account, &Account::held())?;
-            books.holds.insert(hold.order_id.clone(), hold.clone());
+            let why = (hold.order_id.as_str(), "authorize");
+            books.transfer(why, &hold.amount, &hold.account, &Account::held())?;
+            let payment = (hold.clone(), PaymentState::Authorized);
+            books.payments.insert(hold.order_id.clone(), payment);
         }
         Ok(())
     }
 
     async fn held(&mut self, orders: &[String]) -> anyhow::Result<BTreeMap<String, (Hold, bool)>> {
         let books = books(self);
-        let held = orders.iter().filter_map(|it| books.holds.get(it)).map(|hold| {
+        let payments = orders.iter().filter_map(|it| books.payments.get(it));
+        let held = payments.filter(|(_, state)| *state == PaymentState::Authorized);
+        let held = held.map(|(hold, _)| {
             let is_frozen = books.accounts.get(&hold.account).is_some_and(|it| it.is_frozen);
             (hold.order_id.clone(), (hold.clone(), is_frozen))
         });
@@ -96,17 +136,60 @@ impl<T: AsMut<Books> + Clone + Send + Sync + 'static> AccountRepository for Memo
     async fn capture(&mut self, holds: &[Hold]) -> anyhow::Result<()> {
         let books = books(self);
         for hold in holds {
-            books.transfer(&hold.amount, &Account::held(), &Account::shop())?;
-            books.holds.remove(&hold.order_id);
+            let why = (hold.order_id.as_str(), "capture");
+            books.transfer(why, &hold.amount, &Account::held(), &Account::shop())?;
+            books.close(&hold.order_id, PaymentState::Captured);
         }
         Ok(())
     }
 
     async fn void(&mut self, hold: &Hold) -> anyhow::Result<()> {
         let books = books(self);
-        books.transfer(&hold.amount, &Account::held(), &hold.account)?;
-        books.holds.remove(&hold.order_id);
+        let why = (hold.order_id.as_str(), "void");
+        books.transfer(why, &hold.amount, &Account::held(), &hold.account)?;
+        books.close(&hold.order_id, PaymentState::Voided);
         Ok(())
+    }
+}
+
+impl<T: AsMut<Books> + Clone + Send + Sync + 'static> BookQueries for MemoryConnection<T> {
+    async fn customers(
+        &mut self,
+        after: Option<&Account>,
+        limit: usize,
+    ) -> anyhow::Result<Vec<(Account, Standing)>> {
+        let behind = (after.map_or(Unbounded, Excluded), Unbounded);
+        let accounts = books(self).accounts.range::<Account, _>(behind);
+        let accounts = accounts.filter(|(account, _)| account.is_customer()).take(limit);
+        Ok(accounts.map(|(account, standing)| (account.clone(), standing.clone())).collect())
+    }
+
+    async fn entries(
+        &mut self,
+        account: &Account,
+        after: Option<i64>,
+        limit: usize,
+    ) -> anyhow::Result<Vec<Entry>> {
+        let entries = books(self).entries.iter().rev().filter(|(of, _)| of == account);
+        let entries = entries.map(|(_, entry)| entry);
+        let entries = entries.filter(|entry| after.is_none_or(|after| entry.id < after));
+        Ok(entries.take(limit).cloned().collect())
+    }
+
+    async fn payments(
+        &mut self,
+        state: Option<PaymentState>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> anyhow::Result<Vec<(Hold, PaymentState)>> {
+        let behind = (after.map_or(Unbounded, Excluded), Unbounded);
+        let payments = books(self).payments.range::<str, _>(behind).map(|(_, payment)| payment);
+        let payments = payments.filter(|(_, it)| state.is_none_or(|state| *it == state));
+        Ok(payments.take(limit).cloned().collect())
+    }
+
+    async fn payment(&mut self, order_id: &str) -> anyhow::Result<Option<(Hold, PaymentState)>> {
+        Ok(books(self).payments.get(order_id).cloned())
     }
 }
 

@@ -7,6 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use crate::shared::money::Money;
 
 pub use memory::Books;
@@ -22,10 +26,16 @@ impl Account {
         Self(format!("customer:{user_id}"))
     }
 
+    /// Returns whose it is, if it is a customer's.
+    #[must_use]
+    pub fn user_id(&self) -> Option<&str> {
+        self.0.strip_prefix("customer:")
+    }
+
     /// Returns true if it is a customer's.
     #[must_use]
     pub fn is_customer(&self) -> bool {
-        self.0.starts_with("customer:")
+        self.user_id().is_some()
     }
 
     /// Where customers' money comes from.
@@ -79,6 +89,50 @@ pub struct Hold {
     pub amount: Money,
 }
 
+/// What became of money that was held for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PaymentState {
+    /// It is held.
+    Authorized,
+    /// The shop has it.
+    Captured,
+    /// The customer has it again.
+    Voided,
+}
+
+impl PaymentState {
+    /// Returns the word that is stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Authorized => "authorized",
+            Self::Captured => "captured",
+            Self::Voided => "voided",
+        }
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        [Self::Authorized, Self::Captured, Self::Voided]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .context("a payment has an unknown state")
+    }
+}
+
+/// One of the two sides of a movement of money.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands in the ledger.
+    pub id: i64,
+    /// The order or the deposit that the money moved for.
+    pub reference: String,
+    /// Why: `deposit`, `authorize`, `capture` or `void`.
+    pub reason: String,
+    /// What came onto the account, in the smallest unit of its currency; less than 0 if it went away.
+    pub minor: i64,
+}
+
 /// Accounts, ledger and payments, through an open transaction.
 ///
 /// Each movement of money is two entries of the ledger that sum to zero.
@@ -90,13 +144,20 @@ pub trait AccountRepository: Send + 'static {
         is_frozen: bool,
     ) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Puts money on a customer's account.
+    /// Puts money on a customer's account. Returns false if a deposit of this id was made before, and
+    /// leaves everything as it is.
     fn deposit(
         &mut self,
-        reference: &str,
+        deposit_id: &str,
         account: &Account,
         amount: &Money,
-    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+    ) -> impl Future<Output = anyhow::Result<bool>> + Send;
+
+    /// Returns a deposit: the account and what was put on it.
+    fn find_deposit(
+        &mut self,
+        deposit_id: &str,
+    ) -> impl Future<Output = anyhow::Result<Option<(Account, Money)>>> + Send;
 
     /// Returns how accounts of customers stand, and keeps others from changing them until the transaction
     /// ends. One that does not exist is left out.
@@ -123,4 +184,36 @@ pub trait AccountRepository: Send + 'static {
 
     /// Moves money from `held` back to where it came from.
     fn void(&mut self, hold: &Hold) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// What can be looked up in the books, through an open transaction. Lists begin behind a place.
+pub trait BookQueries: AccountRepository {
+    /// Returns the accounts of customers, by name.
+    fn customers(
+        &mut self,
+        after: Option<&Account>,
+        limit: usize,
+    ) -> impl Future<Output = anyhow::Result<Vec<(Account, Standing)>>> + Send;
+
+    /// Returns the entries of an account, the newest first.
+    fn entries(
+        &mut self,
+        account: &Account,
+        after: Option<i64>,
+        limit: usize,
+    ) -> impl Future<Output = anyhow::Result<Vec<Entry>>> + Send;
+
+    /// Returns payments, by order.
+    fn payments(
+        &mut self,
+        state: Option<PaymentState>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = anyhow::Result<Vec<(Hold, PaymentState)>>> + Send;
+
+    /// Returns the payment for an order.
+    fn payment(
+        &mut self,
+        order_id: &str,
+    ) -> impl Future<Output = anyhow::Result<Option<(Hold, PaymentState)>>> + Send;
 }

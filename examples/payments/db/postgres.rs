@@ -6,7 +6,7 @@ use anyhow::ensure;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-use super::{Account, AccountRepository, Hold, Standing};
+use super::{Account, AccountRepository, BookQueries, Entry, Hold, PaymentState, Standing};
 use crate::shared::money::{CURRENCY, Money};
 
 impl AccountRepository for PgConnection {
@@ -21,12 +21,30 @@ impl AccountRepository for PgConnection {
 
     async fn deposit(
         &mut self,
-        reference: &str,
+        deposit_id: &str,
         account: &Account,
         amount: &Money,
-    ) -> anyhow::Result<()> {
-        let (from, reason) = (&Account::bank(), "deposit");
-        transfer(self, reason, &[Transfer { reference, amount, from, to: account }]).await
+    ) -> anyhow::Result<bool> {
+        // Waits for a transaction that is making the same deposit, and sees what became of it.
+        let insert = "insert into deposit (deposit_id, account, amount_minor, currency)
+            values ($1, $2, $3, $4) on conflict (deposit_id) do nothing";
+        let insert = sqlx::query(insert).bind(deposit_id).bind(account.as_str());
+        let insert = insert.bind(amount.minor).bind(&amount.currency);
+        if insert.execute(&mut *self).await?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let from = &Account::bank();
+        let deposit = Transfer { reference: deposit_id, amount, from, to: account };
+        transfer(self, "deposit", &[deposit]).await?;
+        Ok(true)
+    }
+
+    async fn find_deposit(&mut self, deposit_id: &str) -> anyhow::Result<Option<(Account, Money)>> {
+        let select = "select account, amount_minor, currency from deposit where deposit_id = $1";
+        let row = sqlx::query(select).bind(deposit_id).fetch_optional(self).await?;
+        let Some(row) = row else { return Ok(None) };
+        let amount = Money { minor: row.try_get(1)?, currency: row.try_get(2)? };
+        Ok(Some((Account(row.try_get(0)?), amount)))
     }
 
     async fn standings(
@@ -38,19 +56,15 @@ impl AccountRepository for PgConnection {
         let select = "select id, balance_minor, currency, frozen from account
             where id = any($1) and balance_minor is not null order by id for update";
         let rows = sqlx::query(select).bind(ids).fetch_all(self).await?;
-        let standing = |row: PgRow| {
-            let balance = Money { minor: row.try_get(1)?, currency: row.try_get(2)? };
-            Ok((Account(row.try_get(0)?), Standing { balance, is_frozen: row.try_get(3)? }))
-        };
-        rows.into_iter().map(standing).collect()
+        rows.iter().map(standing).collect()
     }
 
     async fn authorize(&mut self, holds: &[Hold]) -> anyhow::Result<()> {
         if holds.is_empty() {
             return Ok(());
         }
-        let held = Account::held();
-        let transfers: Vec<_> = holds.iter().map(|it| it.transfer(&it.account, &held)).collect();
+        let between = Account::held();
+        let transfers: Vec<_> = holds.iter().map(|it| it.transfer(&it.account, &between)).collect();
         transfer(self, "authorize", &transfers).await?;
         let insert = "insert into payment (order_id, account, amount_minor, currency)
             select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[])";
@@ -68,31 +82,94 @@ impl AccountRepository for PgConnection {
             from payment p join account on id = account
             where order_id = any($1) and state = 'authorized' order by order_id for update of p";
         let rows = sqlx::query(select).bind(orders).fetch_all(self).await?;
-        let held = |row: PgRow| {
-            let order_id: String = row.try_get(0)?;
-            let amount = Money { minor: row.try_get(2)?, currency: row.try_get(3)? };
-            let hold =
-                Hold { order_id: order_id.clone(), account: Account(row.try_get(1)?), amount };
-            Ok((order_id, (hold, row.try_get(4)?)))
+        let held = |row: &PgRow| {
+            let hold = hold(row)?;
+            Ok((hold.order_id.clone(), (hold, row.try_get(4)?)))
         };
-        rows.into_iter().map(held).collect()
+        rows.iter().map(held).collect()
     }
 
     async fn capture(&mut self, holds: &[Hold]) -> anyhow::Result<()> {
         if holds.is_empty() {
             return Ok(());
         }
-        let (held, shop) = (Account::held(), Account::shop());
-        let transfers: Vec<_> = holds.iter().map(|it| it.transfer(&held, &shop)).collect();
+        let (between, shop) = (Account::held(), Account::shop());
+        let transfers: Vec<_> = holds.iter().map(|it| it.transfer(&between, &shop)).collect();
         transfer(self, "capture", &transfers).await?;
         close(self, holds, "captured").await
     }
 
     async fn void(&mut self, hold: &Hold) -> anyhow::Result<()> {
-        let held = Account::held();
-        transfer(self, "void", &[hold.transfer(&held, &hold.account)]).await?;
+        let between = Account::held();
+        transfer(self, "void", &[hold.transfer(&between, &hold.account)]).await?;
         close(self, std::slice::from_ref(hold), "voided").await
     }
+}
+
+impl BookQueries for PgConnection {
+    async fn customers(
+        &mut self,
+        after: Option<&Account>,
+        limit: usize,
+    ) -> anyhow::Result<Vec<(Account, Standing)>> {
+        let select = "select id, balance_minor, currency, frozen from account
+            where balance_minor is not null and ($1::text is null or id > $1) order by id limit $2";
+        let select = sqlx::query(select).bind(after.map(Account::as_str));
+        let rows = select.bind(i64::try_from(limit)?).fetch_all(self).await?;
+        rows.iter().map(standing).collect()
+    }
+
+    async fn entries(
+        &mut self,
+        account: &Account,
+        after: Option<i64>,
+        limit: usize,
+    ) -> anyhow::Result<Vec<Entry>> {
+        let select = "select id, reference, reason, amount_minor from entry
+            where account = $1 and ($2::bigint is null or id < $2) order by id desc limit $3";
+        let select = sqlx::query(select).bind(account.as_str()).bind(after);
+        let rows = select.bind(i64::try_from(limit)?).fetch_all(self).await?;
+        let entry = |row: PgRow| {
+            let (id, reference) = (row.try_get(0)?, row.try_get(1)?);
+            Ok(Entry { id, reference, reason: row.try_get(2)?, minor: row.try_get(3)? })
+        };
+        rows.into_iter().map(entry).collect()
+    }
+
+    async fn payments(
+        &mut self,
+        state: Option<PaymentState>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> anyhow::Result<Vec<(Hold, PaymentState)>> {
+        let select = "select order_id, account, amount_minor, currency, state from payment
+            where ($1::text is null or state = $1) and ($2::text is null or order_id > $2)
+            order by order_id limit $3";
+        let select = sqlx::query(select).bind(state.map(PaymentState::as_str)).bind(after);
+        let rows = select.bind(i64::try_from(limit)?).fetch_all(self).await?;
+        rows.iter().map(payment).collect()
+    }
+
+    async fn payment(&mut self, order_id: &str) -> anyhow::Result<Option<(Hold, PaymentState)>> {
+        let select = "select order_id, account, amount_minor, currency, state from payment
+            where order_id = $1";
+        let row = sqlx::query(select).bind(order_id).fetch_optional(self).await?;
+        row.as_ref().map(payment).transpose()
+    }
+}
+
+fn standing(row: &PgRow) -> anyhow::Result<(Account, Standing)> {
+    let balance = Money { minor: row.try_get(1)?, currency: row.try_get(2)? };
+    Ok((Account(row.try_get(0)?), Standing { balance, is_frozen: row.try_get(3)? }))
+}
+
+fn hold(row: &PgRow) -> anyhow::Result<Hold> {
+    let amount = Money { minor: row.try_get(2)?, currency: row.try_get(3)? };
+    Ok(Hold { order_id: row.try_get(0)?, account: Account(row.try_get(1)?), amount })
+}
+
+fn payment(row: &PgRow) -> anyhow::Result<(Hold, PaymentState)> {
+    Ok((hold(row)?, PaymentState::parse(row.try_get(4)?)?))
 }
 
 /// A movement of money.
@@ -129,8 +206,11 @@ async fn transfer(
         let change = sqlx::query(change)
             .bind(changes.keys().map(|it| it.as_str()).collect::<Vec<_>>())
             .bind(changes.values().copied().collect::<Vec<_>>());
-        let changed = change.execute(&mut *connection).await?.rows_affected();
-        ensure!(changed == changes.len() as u64, "one of these accounts does not exist: {changes:?}");
+        let accounts = change.execute(&mut *connection).await?.rows_affected();
+        ensure!(
+            accounts == changes.len() as u64,
+            "one of these accounts does not exist: {changes:?}"
+        );
     }
     let entries = "insert into entry (reference, reason, account, amount_minor)
         select reference, $1, account, minor

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::uri::{Authority, Scheme};
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use saga_core::BoxError;
 use serde_json::Value;
 
 /// Most bytes of an answer.
@@ -26,7 +27,7 @@ pub struct Client {
 #[error("no answer from {authority}")]
 pub struct NoAnswer {
     authority: Authority,
-    source: saga_core::BoxError,
+    source: BoxError,
 }
 
 impl Client {
@@ -56,6 +57,16 @@ impl Client {
         self.send(Method::GET, path, Body::empty()).await
     }
 
+    /// Asks for a resource that is no JSON, such as a stream that ends.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`].
+    pub async fn text(&self, path: &str) -> Result<String, NoAnswer> {
+        let (_, body) = self.ask(Method::GET, path, Body::empty()).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// Sends a body, most often JSON.
     ///
     /// # Errors
@@ -75,9 +86,23 @@ impl Client {
         path: &str,
         body: Body,
     ) -> Result<(StatusCode, Value), NoAnswer> {
+        let (status, body) = self.ask(method, path, body).await?;
+        let answer = serde_json::from_slice(&body).map_err(|error| self.none(error))?;
+        Ok((status, answer))
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<(StatusCode, Bytes), NoAnswer> {
         let answer = tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await;
-        let answer = answer.map_err(Into::into).flatten();
-        answer.map_err(|source| NoAnswer { authority: self.authority.clone(), source })
+        answer.map_err(Into::into).flatten().map_err(|error| self.none(error))
+    }
+
+    fn none(&self, source: impl Into<BoxError>) -> NoAnswer {
+        NoAnswer { authority: self.authority.clone(), source: source.into() }
     }
 
     async fn exchange(
@@ -85,7 +110,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Body,
-    ) -> Result<(StatusCode, Value), saga_core::BoxError> {
+    ) -> Result<(StatusCode, Bytes), BoxError> {
         let request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.authority))
@@ -93,6 +118,6 @@ impl Client {
             .body(body)?;
         let (head, body) = self.connections.request(request).await?.into_parts();
         let body = axum::body::to_bytes(Body::new(body), ANSWER_BYTES_MAX).await?;
-        Ok((head.status, serde_json::from_slice(&body)?))
+        Ok((head.status, body))
     }
 }

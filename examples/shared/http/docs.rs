@@ -1,4 +1,4 @@
-//! A service's description of itself: OpenAPI, made from its handlers, and a page to try it out.
+//! A service's description of itself: `OpenAPI`, made from its handlers, and a page to try it out.
 
 use axum::Router;
 use axum::handler::Handler;
@@ -23,6 +23,7 @@ struct Common;
 
 /// Makes a route of a handler and of what its `#[utoipa::path]` says: the path and the method are written
 /// once, so that the description cannot differ from what is served.
+#[expect(clippy::needless_pass_by_value, reason = "it stands for its type")]
 pub fn documented<P, H, T, S>(_described: P, handler: H) -> UtoipaMethodRouter<S>
 where
     P: Path + SchemaReferences,
@@ -44,13 +45,14 @@ where
 /// Returns a router with the description of its routes at `/openapi.json`, and a page at `/docs` on which
 /// they can be read and tried out. The page loads nothing from elsewhere.
 pub fn described(title: &str, routes: OpenApiRouter) -> Router {
-    let (router, mut api) = OpenApiRouter::with_openapi(Common::openapi()).merge(routes).split_for_parts();
+    let (served, mut api) =
+        OpenApiRouter::with_openapi(Common::openapi()).merge(routes).split_for_parts();
     api.info.title = format!("OrderWeaver: {title}");
     api.info.description = Some(format!("The {title} service of the reference services."));
     api.info.license = None;
     api.info.contact = None;
     describe_problems(&mut api);
-    router.merge(SwaggerUi::new("/docs").url(OPENAPI, api))
+    served.merge(SwaggerUi::new("/docs").url(OPENAPI, api))
 }
 
 /// Adds to each operation what any of them may answer.

@@ -18,10 +18,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let read = <axum::extract::Query<T> as FromRequestParts<S>>::from_request_parts(parts, state);
+        let read =
+            <axum::extract::Query<T> as FromRequestParts<S>>::from_request_parts(parts, state);
         match read.await {
             Ok(axum::extract::Query(query)) => Ok(Self(query)),
-            Err(error) => Err(Problem::invalid("query", format!("cannot be read: {}", error.body_text()))),
+            Err(error) => {
+                Err(Problem::invalid("query", format!("cannot be read: {}", error.body_text())))
+            }
         }
     }
 }
@@ -30,7 +33,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Path {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let read = <axum::extract::Path<String> as FromRequestParts<S>>::from_request_parts(parts, state);
+        let read =
+            <axum::extract::Path<String> as FromRequestParts<S>>::from_request_parts(parts, state);
         match read.await {
             Ok(axum::extract::Path(text)) => Ok(Self(text)),
             // It is no text, so nothing has this name.

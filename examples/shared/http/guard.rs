@@ -35,7 +35,8 @@ struct Guard {
 
 /// Lets requests for these routes pass only if they are few and small enough, and answers them in time.
 pub fn guarded(routes: OpenApiRouter) -> OpenApiRouter {
-    let quota = Quota::per_second(RATE).allow_burst(RATE.saturating_mul(NonZeroU32::MIN.saturating_add(1)));
+    let quota =
+        Quota::per_second(RATE).allow_burst(RATE.saturating_mul(NonZeroU32::MIN.saturating_add(1)));
     let guard = Guard { rate: RateLimiter::keyed(quota), room: Semaphore::new(AT_ONCE) };
     routes
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -52,11 +53,16 @@ async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> 
         return later(problem, wait);
     }
     let Ok(_room) = guard.room.try_acquire() else {
-        return later(Problem::unavailable("too much is asked for at once"), Duration::from_secs(1));
+        return later(
+            Problem::unavailable("too much is asked for at once"),
+            Duration::from_secs(1),
+        );
     };
     match tokio::time::timeout(TIMEOUT, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => later(Problem::unavailable("it took too long; try again"), Duration::from_secs(1)),
+        Err(_) => {
+            later(Problem::unavailable("it took too long; try again"), Duration::from_secs(1))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod docs;
 mod extract;
+pub mod fields;
 mod guard;
 mod page;
 mod probes;

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use saga_core::store::StoreError;
 use serde::Serialize;
 use tracing::error;
 use utoipa::ToSchema;
@@ -87,6 +88,12 @@ impl From<anyhow::Error> for Problem {
     fn from(error: anyhow::Error) -> Self {
         error!(error = format!("{error:#}"), "a request failed");
         Self::unavailable("the service cannot do this now; try again")
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        anyhow::Error::from(error).into()
     }
 }
 

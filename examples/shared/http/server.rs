@@ -31,9 +31,9 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 let connection = TokioIo::new(stream);
                 let service = Extension(ConnectInfo(peer)).layer(router.clone());
                 let service = TowerToHyperService::new(service);
-                let served = connections.watch(server.serve_connection(connection, service));
+                let connection = connections.watch(server.serve_connection(connection, service));
                 tokio::spawn(async move {
-                    if let Err(error) = served.await {
+                    if let Err(error) = connection.await {
                         debug!(%peer, %error, "a connection broke off");
                     }
                 });
