@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::time::Instant;
 
 use super::customers::Placed;
 use super::ends::End;
@@ -14,6 +15,8 @@ const BAR: usize = 50;
 /// Each class of the histogram is so many times as long as the one before.
 const GROWTH: f64 = 1.5;
 const FIRST_CLASS: Duration = Duration::from_millis(5);
+/// Into so many parts of equal length a run is cut.
+const PARTS: usize = 10;
 
 /// What was measured.
 pub(super) struct Report {
@@ -26,6 +29,8 @@ pub(super) struct Report {
     accepted: Vec<Duration>,
     /// From when an order was due until it ended; sorted.
     ended: Vec<Duration>,
+    /// The same for each part of the run, with when it began.
+    parts: Vec<(Duration, Vec<Duration>)>,
 }
 
 impl Report {
@@ -36,6 +41,7 @@ impl Report {
         let mut accepted: Vec<_> = placed.iter().map(|it| it.accepted - it.due).collect();
         ended.sort_unstable();
         accepted.sort_unstable();
+        let parts = parts(&found);
         let confirmed = found.iter().filter(|(_, end)| end.is_confirmed).count();
         let first = placed.first().map(|it| it.due);
         let last = found.iter().map(|(_, end)| end.at).max();
@@ -49,6 +55,7 @@ impl Report {
             per_second: found.len() as u64 / seconds,
             accepted,
             ended,
+            parts,
         }
     }
 
@@ -116,6 +123,11 @@ impl fmt::Display for Report {
             let [p50, p90, p99, most] = [50, 90, 99, 100].map(|percent| shown(at(times, percent)));
             writeln!(f, "{name:8}  p50 {p50:>8}  p90 {p90:>8}  p99 {p99:>8}  most {most:>8}")?;
         }
+        for (begin, times) in &self.parts {
+            let [p50, p99] = [50, 99].map(|percent| shown(at(times, percent)));
+            let begin = format!("{:.0} s", begin.as_secs_f64());
+            writeln!(f, "  from {begin:>6}  p50 {p50:>8}  p99 {p99:>8}")?;
+        }
         let classes = self.classes();
         let most = classes.iter().map(|(_, count)| *count).max().unwrap_or(1);
         for (bound, count) in classes {
@@ -124,6 +136,17 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// Cuts a run into parts of equal length: a stall shows in one of them.
+fn parts(found: &[(Instant, &End)]) -> Vec<(Duration, Vec<Duration>)> {
+    let Some((first, _)) = found.first() else { return Vec::new() };
+    let parts = found.chunks(found.len().div_ceil(PARTS)).map(|part| {
+        let mut times: Vec<_> = part.iter().map(|(due, end)| end.at - *due).collect();
+        times.sort_unstable();
+        (part[0].0 - *first, times)
+    });
+    parts.collect()
 }
 
 /// Returns what so many percent of them, sorted, do not exceed.

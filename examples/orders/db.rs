@@ -23,10 +23,11 @@ pub trait OrderRepository: Send + 'static {
         orders: &[Order],
     ) -> impl Future<Output = anyhow::Result<BTreeSet<String>>> + Send;
 
-    /// Returns an order.
+    /// Returns an order; nothing if it is another customer's than `owner`'s, if that is said.
     fn find(
         &mut self,
         order_id: &str,
+        owner: Option<&str>,
     ) -> impl Future<Output = anyhow::Result<Option<Order>>> + Send;
 
     /// Returns orders, the newest first, from behind a place on.
@@ -102,8 +103,13 @@ impl<T: AsMut<OrderTable> + Clone + Send + Sync + 'static> OrderRepository for M
         Ok(inserted)
     }
 
-    async fn find(&mut self, order_id: &str) -> anyhow::Result<Option<Order>> {
-        Ok(orders(self).get(order_id).cloned())
+    async fn find(
+        &mut self,
+        order_id: &str,
+        owner: Option<&str>,
+    ) -> anyhow::Result<Option<Order>> {
+        let order = orders(self).get(order_id);
+        Ok(order.filter(|it| owner.is_none_or(|owner| it.user_id == owner)).cloned())
     }
 
     async fn list(
@@ -172,11 +178,15 @@ impl OrderRepository for PgConnection {
         Ok(inserted.into_iter().collect())
     }
 
-    async fn find(&mut self, order_id: &str) -> anyhow::Result<Option<Order>> {
+    async fn find(
+        &mut self,
+        order_id: &str,
+        owner: Option<&str>,
+    ) -> anyhow::Result<Option<Order>> {
         let select = "select order_id, user_id, amount_minor, currency, items, status, reason,
                 (extract(epoch from placed_at) * 1000000)::bigint
-            from orders where order_id = $1";
-        let row = sqlx::query(select).bind(order_id).fetch_optional(self).await?;
+            from orders where order_id = $1 and ($2::text is null or user_id = $2)";
+        let row = sqlx::query(select).bind(order_id).bind(owner).fetch_optional(self).await?;
         row.as_ref().map(read).transpose()
     }
 

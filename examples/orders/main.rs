@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use examples::orders::{self, story, together::Together};
 use examples::shared::config::{self, Backends, Config};
 use examples::shared::contract::ORDERS;
@@ -28,16 +28,25 @@ async fn alone(config: &Config, backends: &Backends) -> anyhow::Result<()> {
     start_up::log(start_up::INFO);
     let url = config::variable("ORCHESTRATOR_URL")?;
     let url = url.as_deref().unwrap_or("http://127.0.0.1:8004");
-    let orchestrator =
+    let mut orchestrator =
         Client::new(url).map_err(anyhow::Error::msg).context("ORCHESTRATOR_URL cannot be used")?;
+    if let Some(token) = config::variable("ORCHESTRATOR_TOKEN")? {
+        let asking = orchestrator.token(&token).map_err(anyhow::Error::msg);
+        orchestrator = asking.context("ORCHESTRATOR_TOKEN cannot be used")?;
+    }
     let listener = start_up::listen(config.address).await?;
     let stop = start_up::stop_on_signal()?;
     let database = orders::open(&backends.database_url).await?;
-    orders::start(database, backends.transport()?, orchestrator)?.serve(listener, stop).await
+    let service = orders::start(database, backends.transport()?, orchestrator)?;
+    service.tokens(config.tokens.clone()).serve(listener, stop).await
 }
 
 /// All four services in memory, and three orders to watch.
 async fn all_four(config: &Config) -> anyhow::Result<()> {
+    ensure!(
+        config.tokens.is_empty(),
+        "the story is told without tokens: unset API_TOKENS, or set KAFKA_BROKERS and DATABASE_URL"
+    );
     // The story has the terminal to itself, unless something is wrong.
     start_up::log(start_up::WARN);
     let together = Together::listen(config.address).await?;

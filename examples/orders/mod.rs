@@ -60,6 +60,7 @@ where
     let api = Api::new(database.clone(), relay.waker(), orchestrator);
     Ok(Service::new(ORDERS, database)
         .routes(api.router())
+        .for_customers()
         .worker(Worker::Participant(participant))
         .worker(Worker::Relay(relay)))
 }

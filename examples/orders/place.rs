@@ -106,7 +106,7 @@ where
         placed.push(if new.remove(&order.order_id) {
             Placed::Now
         } else {
-            let first = db.find(&order.order_id).await?.context("an order disappeared")?;
+            let first = db.find(&order.order_id, None).await?.context("an order disappeared")?;
             if first.is_same_request(order) { Placed::Before } else { Placed::Taken }
         });
     }

@@ -15,10 +15,11 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let config = Config::read(8002)?;
-    let address = config.address;
+    let (address, tokens) = (config.address, config.tokens.clone());
     let backends = config.backends(&PAYMENTS)?;
     let listener = start_up::listen(address).await?;
     let stop = start_up::stop_on_signal()?;
     let database = payments::open(&backends.database_url).await?;
-    payments::start(database, backends.transport()?)?.serve(listener, stop).await
+    let service = payments::start(database, backends.transport()?)?;
+    service.tokens(tokens).serve(listener, stop).await
 }

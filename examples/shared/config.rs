@@ -7,12 +7,17 @@ use anyhow::{Context as _, bail};
 use saga_core::ParticipantName;
 use saga_kafka::{KafkaConfig, KafkaTransport};
 
+use super::http::Tokens;
+
 /// What every service accepts, for `--help` and for mistakes.
 const USAGE: &str = "\
   KAFKA_BROKERS     brokers to exchange messages through, e.g. localhost:9092
   DATABASE_URL      the service's own database, e.g. postgres://user:password@localhost:5432/orders
   PORT, --port <n>  port to answer on; 0 takes a free one
   LISTEN            address to answer on; 127.0.0.1 unless set
+  API_TOKENS        tokens that are asked for: SECRET=read, SECRET=write, or SECRET=write:u-1 for
+                    one customer's orders, with commas between; none is asked for unless set
+  ORCHESTRATOR_TOKEN (orders) the token that the orchestrator asks for, if it does
   ORCHESTRATOR_URL  (orders) where sagas can be asked for; http://127.0.0.1:8004 unless set
   RUST_LOG          what is logged, e.g. debug
   --once            (orders, with neither of the first two) exit after the story";
@@ -26,6 +31,8 @@ pub struct Config {
     pub backends: Option<Backends>,
     /// Whether it exits after the story.
     pub once: bool,
+    /// The tokens that it asks for.
+    pub tokens: Tokens,
 }
 
 /// The broker and the database of a service.
@@ -71,7 +78,9 @@ impl Config {
         if once && backends.is_some() {
             bail!("--once tells a story in memory; unset KAFKA_BROKERS and DATABASE_URL for it");
         }
-        Ok(Self { address: (host, port).into(), backends, once })
+        let tokens = variable("API_TOKENS")?.map(|text| Tokens::parse(&text)).transpose()?;
+        let tokens = tokens.unwrap_or_default();
+        Ok(Self { address: (host, port).into(), backends, once, tokens })
     }
 
     /// Returns the broker and the database of a service that does not run without.

@@ -6,17 +6,20 @@ use saga_core::{Engine, Error, ParticipantName, Relay, RunningParticipant};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::database::Database;
-use super::http;
+use super::http::{self, Tokens};
 
 /// A service that is put together and works, but does not answer HTTP yet.
 #[must_use = "its interface is not served until `serve` is called"]
 pub struct Service {
     name: ParticipantName,
+    probes: OpenApiRouter,
     routes: OpenApiRouter,
+    is_for_customers: bool,
+    tokens: Tokens,
     workers: Vec<Worker>,
 }
 
@@ -34,12 +37,29 @@ pub enum Worker {
 impl Service {
     /// Makes a service that answers `/health` and `/ready`, and describes itself at `/docs`.
     pub fn new(name: ParticipantName, database: impl Database) -> Self {
-        Self { name, routes: http::probes(database), workers: Vec::new() }
+        Self {
+            name,
+            probes: http::probes(database),
+            routes: OpenApiRouter::new(),
+            is_for_customers: false,
+            tokens: Tokens::default(),
+            workers: Vec::new(),
+        }
     }
 
     /// Adds what it answers beside the probes.
     pub fn routes(self, routes: OpenApiRouter) -> Self {
-        Self { routes: self.routes.merge(http::guarded(routes)), ..self }
+        Self { routes: self.routes.merge(routes), ..self }
+    }
+
+    /// Lets customers ask as well: each handler shows them what is theirs, and nothing else.
+    pub fn for_customers(self) -> Self {
+        Self { is_for_customers: true, ..self }
+    }
+
+    /// Asks for one of these tokens, if there are any, before it answers more than the probes.
+    pub fn tokens(self, tokens: Tokens) -> Self {
+        Self { tokens, ..self }
     }
 
     /// Adds what works in it.
@@ -54,12 +74,18 @@ impl Service {
     ///
     /// What made a part of the service stop by itself; the other parts are stopped with it.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
-        info!(service = %self.name, address = %listener.local_addr()?, "serving");
+        let address = listener.local_addr()?;
+        info!(service = %self.name, %address, "serving");
+        if self.tokens.is_empty() && !address.ip().is_loopback() {
+            warn!("whoever reaches this address may do everything: set API_TOKENS, or unset LISTEN");
+        }
         let mut parts = JoinSet::new();
         for worker in self.workers {
             parts.spawn(worker.run(stop.clone()));
         }
-        let router = http::described(self.name.as_str(), self.routes).fallback(http::not_found);
+        let routes = http::guarded(self.routes, self.tokens, self.is_for_customers);
+        let routes = self.probes.merge(routes);
+        let router = http::described(self.name.as_str(), routes).fallback(http::not_found);
         let server = http::serve(listener, router, stop.clone());
         parts.spawn(async {
             server.await;

@@ -3,9 +3,13 @@
 mod support;
 
 use axum::http::StatusCode;
-use examples::shared::http::Client;
+use examples::orders::{self, OrderTable};
+use examples::shared::http::{Client, Tokens};
+use saga_core::{MemoryStore, MemoryTransport};
 use serde_json::{Value, json};
 use support::Shop;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// The line of the reference contract, on a fresh system.
 const REFERENCE: &str = r#"{"order_id":"o-1","user_id":"u-1","amount":123.45}"#;
@@ -322,6 +326,71 @@ async fn an_order_can_be_followed_until_it_ends() {
     let timeline = shop.ended("o-1").await["saga"]["timeline"].as_array().map_or(0, Vec::len);
     assert_eq!(entries.len(), timeline, "{told}");
     assert!(entries.iter().all(|it| it.starts_with("event: entry\ndata: {")), "{told}");
+}
+
+/// Who has no token is told so, and a customer's token shows what is the customer's.
+#[tokio::test]
+async fn tokens_decide_who_may_do_what() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let table = MemoryStore::with_state(OrderTable::default());
+    let orchestrator = Client::new("http://127.0.0.1:1").expect("a URL");
+    let service = orders::start(table, MemoryTransport::new(), orchestrator).expect("it starts");
+    let tokens = "reader-0123456789=read,u-1-01234567890=write:u-1,u-2-01234567890=write:u-2";
+    let service = service.tokens(Tokens::parse(tokens).expect("sound tokens"));
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(service.serve(listener, stop.clone()));
+
+    let nobody = Client::new(&url).expect("a URL");
+    let with = |token: &str| nobody.clone().token(token).expect("a token");
+    let (reader, one, two) =
+        (with("reader-0123456789"), with("u-1-01234567890"), with("u-2-01234567890"));
+    let get = async |client: &Client, path: &str| client.get(path).await.expect("an answer").0;
+    let place = async |client: &Client, id: &str, user_id: &str| {
+        let body = json!({"order_id": id, "user_id": user_id, "amount": 1});
+        client.post("/orders", body).await.expect("an answer").0
+    };
+    assert_eq!(place(&nobody, "o-1", "u-1").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(place(&reader, "o-1", "u-1").await, StatusCode::FORBIDDEN);
+    assert_eq!(place(&two, "o-1", "u-1").await, StatusCode::FORBIDDEN);
+    assert_eq!(place(&one, "o-1", "u-1").await, StatusCode::ACCEPTED);
+    assert_eq!(place(&two, "o-1", "u-2").await, StatusCode::CONFLICT, "the id is taken");
+    for path in ["/orders/o-1", "/orders", "/orders?user_id=u-1"] {
+        assert_eq!(get(&nobody, path).await, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(get(&reader, path).await, StatusCode::OK, "{path}");
+        assert_eq!(get(&one, path).await, StatusCode::OK, "{path}");
+    }
+    for path in ["/orders/o-1", "/orders/o-1/events"] {
+        assert_eq!(get(&two, path).await, StatusCode::NOT_FOUND, "{path}");
+    }
+    assert_eq!(get(&two, "/orders?user_id=u-1").await, StatusCode::FORBIDDEN);
+    let (_, none) = two.get("/orders").await.expect("an answer");
+    assert_eq!(none["items"], json!([]));
+    for path in ["/health", "/ready", "/openapi.json"] {
+        assert_eq!(get(&nobody, path).await, StatusCode::OK, "{path}");
+    }
+    stop.cancel();
+    serving.await.expect("no panic").expect("an orderly end");
+}
+
+/// The page shows the description, and all that it loads is here.
+#[tokio::test]
+async fn the_page_of_the_description_loads_nothing_from_elsewhere() {
+    let shop = Shop::open().await;
+    let page = shop.orders.text("/docs/").await.expect("a page");
+    let loaded: Vec<_> = ["src=\"", "href=\""]
+        .iter()
+        .flat_map(|attribute| page.split(attribute).skip(1))
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(loaded.len() >= 4, "scripts and styles: {loaded:?}");
+    for file in loaded {
+        assert!(!file.contains("//"), "{file} is elsewhere");
+        let path = format!("/docs/{}", file.trim_start_matches("./"));
+        assert!(!shop.orders.text(&path).await.expect("an answer").is_empty(), "{path}");
+    }
+    let script = shop.orders.text("/docs/swagger-initializer.js").await.expect("a script");
+    assert!(script.contains("/openapi.json"), "{script}");
 }
 
 /// Every path of the description is served, and the description is whole.

@@ -55,13 +55,16 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Adds the functions of a source file whose comment or name says what they prove.
+/// Adds the tests of a source file whose comment or name says what they prove.
 fn collect(source: &str, parts: &str, proofs: &mut Proofs) {
     let mut proved: Vec<String> = Vec::new();
+    let mut is_test = false;
     for line in source.lines().map(str::trim) {
         if let Some(comment) = line.strip_prefix("///") {
             proved.extend(from_comment(comment.trim_start()));
-        } else if let Some(name) = function(line) {
+        } else if line.starts_with('#') {
+            is_test |= line.starts_with("#[test") || line.starts_with("#[tokio::test");
+        } else if let Some(name) = function(line).filter(|_| std::mem::take(&mut is_test)) {
             proved.extend(from_name(name));
             for identifier in proved.drain(..) {
                 let tests = proofs.entry(identifier).or_default();
@@ -70,7 +73,7 @@ fn collect(source: &str, parts: &str, proofs: &mut Proofs) {
                     tests.push(test);
                 }
             }
-        } else if !line.starts_with('#') {
+        } else {
             proved.clear();
         }
     }

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use super::super::{OrderRepository, Status};
 use super::{Api, ShownOrder};
 use crate::shared::database::Database;
-use crate::shared::http::{Path, Problem, ShownProblem};
+use crate::shared::http::{Caller, Path, Problem, ShownProblem};
 
 /// Cancels an order: what was done for it is undone.
 ///
@@ -26,9 +26,10 @@ use crate::shared::http::{Path, Problem, ShownProblem};
 )]
 pub(super) async fn cancel_order<D: Database<Connection: OrderRepository>>(
     State(api): State<Api<D>>,
+    caller: Caller,
     Path(order_id): Path,
 ) -> Result<(StatusCode, Json<ShownOrder>), Problem> {
-    let order = api.find(&order_id).await?;
+    let order = api.find(&order_id, &caller).await?;
     match order.status {
         Status::Pending => {}
         // It was cancelled before, or might as well have been.

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::super::{OrderRepository, Status};
 use super::{Api, ShownOrder};
 use crate::shared::database::Database;
-use crate::shared::http::{Path, Problem, ShownProblem};
+use crate::shared::http::{Caller, Path, Problem, ShownProblem};
 
 /// How often an order is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -20,6 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Somebody who follows an order.
 struct Follower<D> {
     api: Api<D>,
+    caller: Caller,
     order_id: String,
     /// How much of the timeline was told.
     told: usize,
@@ -43,11 +44,12 @@ struct Follower<D> {
 )]
 pub(super) async fn follow_order<D: Database<Connection: OrderRepository>>(
     State(api): State<Api<D>>,
+    caller: Caller,
     Path(order_id): Path,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    api.find(&order_id).await?;
+    api.find(&order_id, &caller).await?;
     let (told, to_tell, has_ended) = (0, VecDeque::new(), false);
-    let follower = Follower { api, order_id, told, to_tell, has_ended };
+    let follower = Follower { api, caller, order_id, told, to_tell, has_ended };
     let events = stream::unfold(follower, async |mut follower| {
         let event = follower.next().await?;
         Some((Ok(event), follower))
@@ -79,7 +81,7 @@ impl<D: Database<Connection: OrderRepository>> Follower<D> {
 
     /// Looks at what has happened since the last look.
     async fn look(&mut self) -> anyhow::Result<()> {
-        let Some(order) = self.api.read(&self.order_id).await? else { return Ok(()) };
+        let Some(order) = self.api.read(&self.order_id, &self.caller).await? else { return Ok(()) };
         let Some(saga) = self.api.saga(&self.order_id).await? else { return Ok(()) };
         for entry in saga.timeline.iter().skip(self.told) {
             self.to_tell.push_back(Event::default().event("entry").json_data(entry)?);

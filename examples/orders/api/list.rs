@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use super::super::{OrderFilter, OrderRepository, Place, Status};
 use super::{Api, ShownOrder};
 use crate::shared::database::Database;
-use crate::shared::http::{Page, Problem, Query, ShownProblem, fields, limit};
+use crate::shared::http::{Caller, Page, Problem, Query, ShownProblem, fields, limit};
 
 /// The times that can be stored, in microseconds: up to the year 9999.
 const YEARS: RangeInclusive<i64> = 0..=253_402_300_799_999_999;
@@ -46,6 +46,7 @@ pub(super) struct ListOrders {
 )]
 pub(super) async fn list_orders<D: Database<Connection: OrderRepository>>(
     State(api): State<Api<D>>,
+    caller: Caller,
     Query(asked): Query<ListOrders>,
 ) -> Result<Json<Page<ShownOrder>>, Problem> {
     let limit = limit(asked.limit)?;
@@ -53,7 +54,10 @@ pub(super) async fn list_orders<D: Database<Connection: OrderRepository>>(
         return Err(Problem::invalid("user_id", fields::ID));
     }
     let after = asked.after.as_deref().map(place).transpose()?;
-    let filter = OrderFilter { status: asked.status, user_id: asked.user_id };
+    if asked.user_id.as_deref().is_some_and(|user_id| !caller.may_see(user_id)) {
+        return Err(Problem::forbidden("this token is another customer's"));
+    }
+    let filter = OrderFilter { status: asked.status, user_id: asked.user_id.or(caller.user_id) };
     let orders = list(&api, &filter, after.as_ref(), limit + 1).await?;
     let page = Page::new(orders, limit, |last| {
         format!("{}_{}", last.placed_at.as_micros(), last.order_id)

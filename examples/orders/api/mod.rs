@@ -16,7 +16,7 @@ use super::place::Desk;
 use super::{Order, OrderRepository};
 use crate::shared::database::Database;
 use crate::shared::http::fields::is_id;
-use crate::shared::http::{Client, Problem, documented};
+use crate::shared::http::{Caller, Client, Problem, documented};
 use crate::shared::timeline::ShownSaga;
 
 pub use show::ShownOrder;
@@ -50,15 +50,15 @@ impl<D: Database<Connection: OrderRepository>> Api<D> {
             .with_state(self)
     }
 
-    /// Finds an order. What cannot be the id of one is not asked for.
-    async fn find(&self, order_id: &str) -> Result<Order, Problem> {
-        let order = if is_id(order_id) { self.read(order_id).await? } else { None };
+    /// Finds an order that the caller may see. What cannot be the id of one is not asked for.
+    async fn find(&self, order_id: &str, caller: &Caller) -> Result<Order, Problem> {
+        let order = if is_id(order_id) { self.read(order_id, caller).await? } else { None };
         order.ok_or_else(|| Problem::not_found(format!("there is no order {order_id}")))
     }
 
-    async fn read(&self, order_id: &str) -> anyhow::Result<Option<Order>> {
+    async fn read(&self, order_id: &str, caller: &Caller) -> anyhow::Result<Option<Order>> {
         let mut transaction = self.database.begin().await?;
-        D::connection(&mut transaction).find(order_id).await
+        D::connection(&mut transaction).find(order_id, caller.user_id.as_deref()).await
     }
 
     /// Asks the orchestrator for an order's saga.

@@ -12,7 +12,7 @@ use super::super::place::Placed;
 use super::super::{OrderRepository, PlacedOrder};
 use super::{Api, request};
 use crate::shared::database::Database;
-use crate::shared::http::{Problem, ShownProblem};
+use crate::shared::http::{Caller, Problem, ShownProblem};
 
 /// Places an order.
 ///
@@ -32,9 +32,13 @@ use crate::shared::http::{Problem, ShownProblem};
 )]
 pub(super) async fn place_order<D: Database<Connection: OrderRepository>>(
     State(api): State<Api<D>>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let order = request::read(body)?;
+    if !caller.may_see(&order.user_id) {
+        return Err(Problem::forbidden("this token is another customer's"));
+    }
     let (order_id, shown) = (order.order_id.clone(), order.as_placed());
     match api.desk.place(order).await? {
         Placed::Now => info!(order_id, "order accepted"),

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::super::{Order, OrderRepository, PlacedOrder, Status};
 use super::Api;
 use crate::shared::database::Database;
-use crate::shared::http::{Path, Problem, ShownProblem};
+use crate::shared::http::{Caller, Path, Problem, ShownProblem};
 use crate::shared::timeline::ShownSaga;
 
 /// An order as it is shown: what was asked for, what became of it, and its saga.
@@ -54,9 +54,10 @@ impl ShownOrder {
 )]
 pub(super) async fn show_order<D: Database<Connection: OrderRepository>>(
     State(api): State<Api<D>>,
+    caller: Caller,
     Path(order_id): Path,
 ) -> Result<Json<ShownOrder>, Problem> {
-    let order = api.find(&order_id).await?;
+    let order = api.find(&order_id, &caller).await?;
     // Without an answer the order is shown without it.
     let saga = api.saga(&order_id).await.unwrap_or_else(|error| {
         warn!(order_id, error = format!("{error:#}"), "the saga cannot be shown");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::uri::{Authority, Scheme};
-use axum::http::{Method, Request, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -20,6 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Client {
     authority: Authority,
     connections: legacy::Client<HttpConnector, Body>,
+    /// What it says it may ask with.
+    authorization: Option<HeaderValue>,
 }
 
 /// A request that was not answered; whether it took effect is unknown.
@@ -42,10 +44,22 @@ impl Client {
         match (parts.scheme, parts.authority) {
             (Some(scheme), Some(authority)) if scheme == Scheme::HTTP => {
                 let connections = legacy::Client::builder(TokioExecutor::new()).build_http();
-                Ok(Self { authority, connections })
+                Ok(Self { authority, connections, authorization: None })
             }
             _ => Err("it must look like http://host:port"),
         }
+    }
+
+    /// Asks with a token.
+    ///
+    /// # Errors
+    ///
+    /// If it is none.
+    pub fn token(self, token: &str) -> Result<Self, &'static str> {
+        let value = HeaderValue::try_from(format!("Bearer {token}"));
+        let mut value = value.map_err(|_| "a token is printable characters")?;
+        value.set_sensitive(true);
+        Ok(Self { authorization: Some(value), ..self })
     }
 
     /// Asks for a resource.
@@ -111,11 +125,14 @@ impl Client {
         path: &str,
         body: Body,
     ) -> Result<(StatusCode, Bytes), BoxError> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.authority))
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
         let (head, body) = self.connections.request(request).await?.into_parts();
         let body = axum::body::to_bytes(Body::new(body), ANSWER_BYTES_MAX).await?;
         Ok((head.status, body))

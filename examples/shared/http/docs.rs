@@ -6,7 +6,8 @@ use axum::routing::MethodRouter;
 use utoipa::__dev::SchemaReferences;
 use utoipa::openapi::path::{Operation, Paths};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
-use utoipa::{OpenApi as _, Path, ToSchema as _};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi as _, Path, ToSchema as _};
 use utoipa_axum::PathItemExt as _;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_swagger_ui::SwaggerUi;
@@ -18,8 +19,18 @@ const OPENAPI: &str = "/openapi.json";
 
 /// What is the same in the description of each service.
 #[derive(utoipa::OpenApi)]
-#[openapi(components(schemas(ShownProblem)))]
+#[openapi(components(schemas(ShownProblem)), modifiers(&Bearer), security((), ("token" = [])))]
 struct Common;
+
+/// Tokens, where a service asks for them.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, api: &mut OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        api.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
 
 /// Makes a route of a handler and of what its `#[utoipa::path]` says: the path and the method are written
 /// once, so that the description cannot differ from what is served.
@@ -62,6 +73,8 @@ fn describe_problems(api: &mut OpenApi) {
         ContentBuilder::new().schema(Some(schema)).build()
     };
     let everywhere = [
+        ("401", "No token, or one that is not known, where tokens are asked for."),
+        ("403", "The token does not allow this."),
         ("413", "The body is too large."),
         ("429", "This client asks too often; `Retry-After` says when to ask again."),
         ("503", "The service cannot do this now; try again."),

@@ -1,4 +1,4 @@
-//! What every request has to pass: how often one client asks, how many ask at once, and how long it takes.
+//! What every request has to pass: who asks, how often, how many at once, and how long it takes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -14,7 +14,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::Problem;
+use super::{Problem, Tokens};
 
 /// Most bytes of a request's body.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -29,21 +29,26 @@ const CLIENTS_MAX: usize = 10_000;
 
 /// What requests pass.
 struct Guard {
+    tokens: Tokens,
+    /// Whether a customer may ask, and is shown what is theirs.
+    is_for_customers: bool,
     rate: DefaultKeyedRateLimiter<IpAddr>,
     room: Semaphore,
 }
 
-/// Lets requests for these routes pass only if they are few and small enough, and answers them in time.
-pub fn guarded(routes: OpenApiRouter) -> OpenApiRouter {
+/// Lets requests for these routes pass only if who asks may, and if they are few and small enough; answers them in
+/// time. A customer may ask only if the routes are for customers: then each of them looks at the [`Caller`](super::Caller).
+pub fn guarded(routes: OpenApiRouter, tokens: Tokens, is_for_customers: bool) -> OpenApiRouter {
     let quota =
         Quota::per_second(RATE).allow_burst(RATE.saturating_mul(NonZeroU32::MIN.saturating_add(1)));
-    let guard = Guard { rate: RateLimiter::keyed(quota), room: Semaphore::new(AT_ONCE) };
+    let (rate, room) = (RateLimiter::keyed(quota), Semaphore::new(AT_ONCE));
+    let guard = Guard { tokens, is_for_customers, rate, room };
     routes
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::new(guard), pass))
 }
 
-async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+async fn pass(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     if let Some(wait) = request
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
@@ -51,6 +56,13 @@ async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> 
     {
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-often", "ask less often");
         return later(problem, wait);
+    }
+    match guard.tokens.caller(request.method(), request.headers()) {
+        Ok(caller) if caller.user_id.is_some() && !guard.is_for_customers => {
+            return Problem::forbidden("this is not for customers").into_response();
+        }
+        Ok(caller) => _ = request.extensions_mut().insert(caller),
+        Err(problem) => return problem.into_response(),
     }
     let Ok(_room) = guard.room.try_acquire() else {
         return later(

@@ -9,6 +9,7 @@ mod page;
 mod probes;
 mod problem;
 mod server;
+mod tokens;
 
 pub use client::{Client, NoAnswer};
 pub use docs::{described, documented};
@@ -18,6 +19,7 @@ pub use page::{Page, limit};
 pub use probes::probes;
 pub use problem::{Problem, ShownProblem};
 pub use server::serve;
+pub use tokens::{Caller, Tokens};
 
 /// Answers what no route answers.
 pub async fn not_found() -> Problem {

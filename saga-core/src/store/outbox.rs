@@ -157,6 +157,20 @@ impl OutboxRow {
     /// # Errors
     ///
     /// [`CodecError`] if one of them cannot be encoded or a key is no [`CorrelationId`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use saga_core::{Fact, Json, Message, MessageType, ParticipantName, store::OutboxRow};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)] struct OrderCreated { order: String }
+    /// # impl Message for OrderCreated { const TYPE: MessageType = MessageType::new("OrderCreated"); type Codec = Json; }
+    /// # impl Fact for OrderCreated { const SOURCE: ParticipantName = ParticipantName::new("orders"); }
+    /// let facts = ["o-1", "o-2"].map(|order| OrderCreated { order: order.into() });
+    /// let row = OutboxRow::facts(facts.iter().map(|fact| (fact, fact.order.as_str())))?;
+    /// assert_eq!(row.records()?.len(), 2);
+    /// # Ok::<(), saga_core::CodecError>(())
+    /// ```
     pub fn facts<'a, F: Fact>(
         facts: impl IntoIterator<Item = (&'a F, &'a str)>,
     ) -> Result<Self, CodecError> {
