@@ -103,11 +103,7 @@ impl<T: AsMut<OrderTable> + Clone + Send + Sync + 'static> OrderRepository for M
         Ok(inserted)
     }
 
-    async fn find(
-        &mut self,
-        order_id: &str,
-        owner: Option<&str>,
-    ) -> anyhow::Result<Option<Order>> {
+    async fn find(&mut self, order_id: &str, owner: Option<&str>) -> anyhow::Result<Option<Order>> {
         let order = orders(self).get(order_id);
         Ok(order.filter(|it| owner.is_none_or(|owner| it.user_id == owner)).cloned())
     }
@@ -178,11 +174,7 @@ impl OrderRepository for PgConnection {
         Ok(inserted.into_iter().collect())
     }
 
-    async fn find(
-        &mut self,
-        order_id: &str,
-        owner: Option<&str>,
-    ) -> anyhow::Result<Option<Order>> {
+    async fn find(&mut self, order_id: &str, owner: Option<&str>) -> anyhow::Result<Option<Order>> {
         let select = "select order_id, user_id, amount_minor, currency, items, status, reason,
                 (extract(epoch from placed_at) * 1000000)::bigint
             from orders where order_id = $1 and ($2::text is null or user_id = $2)";

@@ -77,15 +77,17 @@ impl Service {
         let address = listener.local_addr()?;
         info!(service = %self.name, %address, "serving");
         if self.tokens.is_empty() && !address.ip().is_loopback() {
-            warn!("whoever reaches this address may do everything: set API_TOKENS, or unset LISTEN");
+            warn!(
+                "whoever reaches this address may do everything: set API_TOKENS, or unset LISTEN"
+            );
         }
         let mut parts = JoinSet::new();
         for worker in self.workers {
             parts.spawn(worker.run(stop.clone()));
         }
-        let routes = http::guarded(self.routes, self.tokens, self.is_for_customers);
-        let routes = self.probes.merge(routes);
-        let router = http::described(self.name.as_str(), routes).fallback(http::not_found);
+        let guarded = http::guarded(self.routes, self.tokens, self.is_for_customers);
+        let all = self.probes.merge(guarded);
+        let router = http::described(self.name.as_str(), all).fallback(http::not_found);
         let server = http::serve(listener, router, stop.clone());
         parts.spawn(async {
             server.await;

@@ -336,7 +336,7 @@ async fn tokens_decide_who_may_do_what() {
     let table = MemoryStore::with_state(OrderTable::default());
     let orchestrator = Client::new("http://127.0.0.1:1").expect("a URL");
     let service = orders::start(table, MemoryTransport::new(), orchestrator).expect("it starts");
-    let tokens = "reader-0123456789=read,u-1-01234567890=write:u-1,u-2-01234567890=write:u-2";
+    let tokens = "reader-0123456789=read,one-0123456789012=write:u-1,two-0123456789012=write:u-2";
     let service = service.tokens(Tokens::parse(tokens).expect("sound tokens"));
     let stop = CancellationToken::new();
     let serving = tokio::spawn(service.serve(listener, stop.clone()));
@@ -344,7 +344,7 @@ async fn tokens_decide_who_may_do_what() {
     let nobody = Client::new(&url).expect("a URL");
     let with = |token: &str| nobody.clone().token(token).expect("a token");
     let (reader, one, two) =
-        (with("reader-0123456789"), with("u-1-01234567890"), with("u-2-01234567890"));
+        (with("reader-0123456789"), with("one-0123456789012"), with("two-0123456789012"));
     let get = async |client: &Client, path: &str| client.get(path).await.expect("an answer").0;
     let place = async |client: &Client, id: &str, user_id: &str| {
         let body = json!({"order_id": id, "user_id": user_id, "amount": 1});

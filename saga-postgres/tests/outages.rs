@@ -86,6 +86,34 @@ async fn swallow(stand: Stand) {
     world.end().await;
 }
 
+/// The server says for two seconds that its disk is full, to whatever needs room.
+async fn be_full(stand: Stand) {
+    const TABLES: [&str; 2] = ["inbox", "saga"];
+    let full = "create function {schema}.full() returns trigger language plpgsql as
+        $$begin raise exception 'could not extend file' using errcode = 'disk_full'; end$$";
+    let world = World::new(8, stand).await;
+    world
+        .place("full", 200, async {
+            world.half_is_done(200).await;
+            world.fresh.execute(full).await;
+            // One table at a time: who locks two may come across a transaction that does as well.
+            for table in TABLES {
+                let trigger = format!(
+                    "create trigger is_full before insert or update on {{schema}}.{table} \
+                     execute function {{schema}}.full()"
+                );
+                world.fresh.execute(&trigger).await;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            for table in TABLES {
+                world.fresh.execute(&format!("drop trigger is_full on {{schema}}.{table}")).await;
+            }
+        })
+        .await;
+    world.all_is_done_once(200).await;
+    world.end().await;
+}
+
 /// F03, I3, I4, I6.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f03_a_connection_that_is_lost_anywhere_in_a_transaction_doubles_nothing() {
@@ -138,6 +166,13 @@ async fn f45_a_transaction_that_nobody_goes_on_with_lets_go_of_its_locks() {
     proxy.blackhole();
     let locked = tokio::time::timeout(Duration::from_secs(20), lock().execute(&fresh.pool)).await;
     locked.expect("the server gives the lock away").expect("lock");
+}
+
+/// F46, I4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f46_a_disk_that_is_full_uses_up_no_attempt() {
+    be_full(Stand::Apart).await;
+    be_full(Stand::Inside).await;
 }
 
 /// F44: the engine and the participant share two connections, and 200 sagas want them at once.

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use subtle::ConstantTimeEq as _;
 
 use super::Problem;
@@ -60,12 +60,14 @@ impl Tokens {
             return Ok(Caller::default());
         }
         let unknown = |detail| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-        let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
         let given = given.ok_or_else(|| unknown("send a token: `Authorization: Bearer TOKEN`"))?;
         // All are compared, each in the same time, so that nothing is learnt from how long it takes.
-        let matching = |it: &&Token| bool::from(it.secret.as_bytes().ct_eq(given));
-        let token = self.0.iter().filter(matching).last();
+        let token = self.0.iter().fold(None, |found, token| {
+            let is_it = bool::from(token.secret.as_bytes().ct_eq(given));
+            if is_it { Some(token) } else { found }
+        });
         let token = token.ok_or_else(|| unknown("this token is not known"))?;
         if !token.may_write && method != Method::GET && method != Method::HEAD {
             let detail = "this token may only read";
@@ -77,8 +79,12 @@ impl Tokens {
 
 impl Token {
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let (secret, may) = text.rsplit_once('=').context("it must be TOKEN=read or TOKEN=write")?;
-        ensure!(secret.len() >= TOKEN_BYTES_MIN, "it must have at least {TOKEN_BYTES_MIN} characters");
+        let (secret, may) =
+            text.rsplit_once('=').context("it must be TOKEN=read or TOKEN=write")?;
+        ensure!(
+            secret.len() >= TOKEN_BYTES_MIN,
+            "it must have at least {TOKEN_BYTES_MIN} characters"
+        );
         let is_plain = secret.bytes().all(|byte| byte.is_ascii_graphic());
         ensure!(is_plain, "it must be letters, digits and signs without spaces");
         let (role, user_id) = match may.split_once(':') {
