@@ -50,8 +50,8 @@ impl Definition {
     ///     step1 --> step2
     ///     step2 --> completed
     ///     step1 -. refused .-> compensated
-    ///     step2 -. refused .-> undo1
     ///     undo1 -.-> compensated
+    ///     step2 -. refused .-> undo1
     /// "#);
     /// # Ok::<(), DefinitionError>(())
     /// ```
