@@ -5,7 +5,7 @@
 //!
 //! Orders that arrive together are accepted together: a commit costs more than all else about an order.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use saga_core::RelayWaker;
 use saga_core::store::OutboxRow;
 use tokio::sync::{mpsc, oneshot};
@@ -75,8 +75,12 @@ async fn accept<D: Database<Connection: OrderRepository>>(database: &D, handed_i
         Err(error) if orders.len() == 1 => vec![Err(error)],
         Err(_) => {
             let mut placed = Vec::with_capacity(orders.len());
-            for order in orders.chunks(1) {
-                placed.push(place(database, order).await.map(|placed| placed[0]));
+            for (order, answer) in orders.chunks(1).zip(&answers) {
+                // After an outage nobody waits any more, and those who come must not wait behind them.
+                placed.push(match answer.is_closed() {
+                    true => Err(anyhow!("nobody waits for the answer")),
+                    false => place(database, order).await.map(|placed| placed[0]),
+                });
             }
             placed
         }
