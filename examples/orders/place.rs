@@ -7,7 +7,8 @@
 
 use anyhow::{Context as _, anyhow};
 use saga_core::RelayWaker;
-use saga_core::store::OutboxRow;
+use saga_core::store::{Lane, OutboxRow};
+use saga_core::transport::Record;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Order, OrderRepository};
@@ -34,6 +35,8 @@ pub(super) struct Desk(mpsc::Sender<HandedIn>);
 /// An order that was handed in, and who waits for the answer.
 struct HandedIn {
     order: Order,
+    /// Tells that the order exists.
+    created: Record,
     answer: oneshot::Sender<anyhow::Result<Placed>>,
 }
 
@@ -60,26 +63,36 @@ impl Desk {
     ///
     /// If the database does not take it, or if nobody knows whether it did: the same order may be handed in again.
     pub(super) async fn place(&self, order: Order) -> anyhow::Result<Placed> {
+        let created = Record::fact(&order.created(), order.order_id.as_str())?;
         let (answer, answered) = oneshot::channel();
-        self.0.send(HandedIn { order, answer }).await.ok().context("the desk is closed")?;
+        self.0
+            .send(HandedIn { order, created, answer })
+            .await
+            .ok()
+            .context("the desk is closed")?;
         answered.await.context("the desk was closed")?
     }
 }
 
 /// Accepts orders and answers those who wait. If the database refuses them, each is on its own: one may be to blame.
 async fn accept<D: Database<Connection: OrderRepository>>(database: &D, handed_in: Vec<HandedIn>) {
-    let (orders, answers): (Vec<_>, Vec<_>) =
-        handed_in.into_iter().map(|it| (it.order, it.answer)).unzip();
-    let placed = match place(database, &orders).await {
+    let (mut orders, mut created, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    for it in handed_in {
+        orders.push(it.order);
+        created.push(it.created);
+        answers.push(it.answer);
+    }
+    let placed = match place(database, &orders, &created).await {
         Ok(placed) => placed.into_iter().map(Ok).collect(),
         Err(error) if orders.len() == 1 => vec![Err(error)],
         Err(_) => {
             let mut placed = Vec::with_capacity(orders.len());
-            for (order, answer) in orders.chunks(1).zip(&answers) {
+            let each = orders.chunks(1).zip(created.chunks(1));
+            for ((order, created), answer) in each.zip(&answers) {
                 // After an outage nobody waits any more, and those who come must not wait behind them.
                 placed.push(match answer.is_closed() {
                     true => Err(anyhow!("nobody waits for the answer")),
-                    false => place(database, order).await.map(|placed| placed[0]),
+                    false => place(database, order, created).await.map(|placed| placed[0]),
                 });
             }
             placed
@@ -92,31 +105,27 @@ async fn accept<D: Database<Connection: OrderRepository>>(database: &D, handed_i
 }
 
 /// Accepts orders in one transaction, each once, and says what became of each.
-async fn place<D>(database: &D, orders: &[Order]) -> anyhow::Result<Vec<Placed>>
+async fn place<D>(database: &D, orders: &[Order], created: &[Record]) -> anyhow::Result<Vec<Placed>>
 where
     D: Database<Connection: OrderRepository>,
 {
     let mut transaction = database.begin().await?;
     let db = D::connection(&mut transaction);
     let mut new = db.insert(orders).await?;
-    let created: Vec<_> = orders
-        .iter()
-        .filter(|it| new.contains(&it.order_id))
-        .map(|it| (it.created(), it.order_id.as_str()))
-        .collect();
+    let mut told = Vec::with_capacity(new.len());
     let mut placed = Vec::with_capacity(orders.len());
-    for order in orders {
+    for (order, created) in orders.iter().zip(created) {
         // If it was handed in twice, the first one is the new one.
         placed.push(if new.remove(&order.order_id) {
+            told.push(created.clone());
             Placed::Now
         } else {
             let first = db.find(&order.order_id, None).await?.context("an order disappeared")?;
             if first.is_same_request(order) { Placed::Before } else { Placed::Taken }
         });
     }
-    if !created.is_empty() {
-        let facts = created.iter().map(|(created, order_id)| (created, *order_id));
-        D::enqueue(db, OutboxRow::facts(facts)?).await?;
+    if !told.is_empty() {
+        D::enqueue(db, OutboxRow::new(Lane::application(), &told)).await?;
         D::commit(transaction).await?;
     }
     Ok(placed)

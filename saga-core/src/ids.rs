@@ -1,6 +1,7 @@
 //! Identifiers: who is who, what led to what, and what makes an effect happen once.
 
 use std::fmt;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -52,6 +53,12 @@ macro_rules! uuid_id {
 pub(crate) fn first_at(time: Timestamp) -> Uuid {
     let millis = u64::try_from(time.as_micros() / 1_000).unwrap_or(0);
     Uuid::from_u128(u128::from(millis) << 80)
+}
+
+/// Returns when an id was made, to the millisecond; 1970 if it was not made from the time.
+pub(crate) fn made_at(id: Uuid) -> Timestamp {
+    let (seconds, nanos) = id.get_timestamp().map_or((0, 0), |time| time.to_unix());
+    Timestamp::default() + Duration::new(seconds, nanos)
 }
 
 uuid_id!(

@@ -88,6 +88,7 @@
 //! | choose when to ask again | [`RetryPolicy`], [`Backoff`] |
 //! | run without anything installed | [`MemoryStore`], [`MemoryTransport`] |
 //! | write a store or a transport of your own | [`store`], [`participant::Inbox`], [`transport`] |
+//! | see metrics and traces | [`telemetry`] |
 //! | see how it decides | [`machine`] |
 //!
 //! Two modules carry the idea: [`machine`] *decides*, as a pure function without I/O, clock or
@@ -119,6 +120,7 @@ pub mod policy;
 pub mod relay;
 pub mod retention;
 pub mod store;
+pub mod telemetry;
 pub mod time;
 pub mod transport;
 mod wire;

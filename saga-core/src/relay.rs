@@ -63,7 +63,7 @@ impl Relay {
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let worker = Worker {
             store,
-            outlet: Outlet::new(Arc::new(Erased(transport))),
+            outlet: Outlet::new(Arc::new(Erased(transport)), Lane::application().owner()),
             holder: OutboxId::now(),
             renew_at: Instant::now(),
             poll: Duration::from_millis(100),

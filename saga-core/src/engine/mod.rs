@@ -23,6 +23,7 @@ mod request;
 mod round;
 mod routing;
 mod starts;
+mod telemetry;
 mod tick;
 mod timers;
 mod view;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::machine::{Event, HistoryEntry, Operation, Origin, Progress, Status, decode_history};
 use crate::store::erased::DynSagaStore;
 use crate::store::{DefinitionInUse, SagaStore};
+use crate::telemetry::traceparent;
 use crate::{
     CorrelationId, Error, IdempotencyKey, ParticipantName, SagaData, SagaId, SagaName, StoreError,
 };
@@ -159,7 +161,7 @@ impl Engine {
             return Err(Error::UnknownDefinition { name: D::SAGA });
         };
         let correlation = CorrelationId::from(saga);
-        let origin = Origin { correlation, causation: None, traceparent: None };
+        let origin = Origin { correlation, causation: None, traceparent: traceparent() };
         let (responder, answer) = oneshot::channel();
         let start = Start {
             saga,

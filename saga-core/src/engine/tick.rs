@@ -9,10 +9,11 @@ use tracing::debug;
 use super::local::{Attempt, LocalCall};
 use super::request::{Batch, Input};
 use super::round::Round;
+use super::telemetry::Times;
 use super::work::Work;
 use super::worker::Worker;
 use super::works::{Came, Works};
-use crate::machine::Event;
+use crate::machine::{Event, Verdict};
 use crate::message::Outcome;
 use crate::outage::Outage;
 use crate::outlet::Committed;
@@ -168,6 +169,7 @@ impl Worker {
     async fn attempt(&mut self, round: &mut Round) -> Result<(), Setback> {
         self.let_wait(&mut round.starting);
         let (store, now) = (Arc::clone(&self.store), self.now());
+        let decided = self.now();
         let (mut works, came) = self.decide(round, now).await?;
         let begun = Instant::now();
         let mut effects = self.carry_out(&*store, round, &mut works).await?;
@@ -180,6 +182,7 @@ impl Worker {
         self.encode_starts(&mut round.starting, &effects, &mut tick)?;
         let facts = std::mem::take(&mut effects.facts);
         let rows = self.outbox(&works, &round.starting, facts, &mut tick);
+        let committing = self.now();
         if let Err(error) = self.commit(tick, effects.transaction).await {
             if matches!(error, StoreError::Unavailable { .. }) {
                 // It may have been made all the same, and its messages are in the outbox then.
@@ -190,6 +193,9 @@ impl Worker {
         if asked > 0 {
             self.pace.took(asked, begun.elapsed());
         }
+        let (committed, ahead_us) = (self.now(), self.clock_offset_us);
+        let changed = works.all.iter_mut().chain(round.starting.iter_mut().map(|it| &mut it.work));
+        self.telemetry.committed(changed, &Times { decided, committing, committed, ahead_us });
         self.publish(rows);
         self.finish(std::mem::take(round), works, came);
         Ok(())
@@ -258,6 +264,9 @@ impl Worker {
             self.keep(start.work, false);
         }
         for (happening, came) in round.happenings.into_iter().zip(came) {
+            if let Came::Of(Verdict::Ignored(reason)) = came {
+                self.telemetry.ignored(reason.as_str());
+            }
             happening.respond(&came);
         }
     }

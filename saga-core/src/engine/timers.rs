@@ -36,13 +36,13 @@ impl Timers {
         self.by_time.first().map(|(due, _)| *due)
     }
 
-    /// Takes out the sagas whose time has come, at most `limit` of them.
-    pub(super) fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<SagaId> {
+    /// Takes out the sagas whose time has come, at most `limit` of them, with that time.
+    pub(super) fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<(SagaId, Timestamp)> {
         let mut due = Vec::new();
         while due.len() < limit && self.next().is_some_and(|next| next <= now) {
-            let Some((_, saga)) = self.by_time.pop_first() else { break };
+            let Some((time, saga)) = self.by_time.pop_first() else { break };
             self.by_saga.remove(&saga);
-            due.push(saga);
+            due.push((saga, time));
         }
         due
     }
@@ -61,8 +61,8 @@ mod tests {
         timers.set(second, Some(at(20)));
         timers.set(first, Some(at(30)));
         assert_eq!(timers.next(), Some(at(20)));
-        assert_eq!(timers.take_due(at(29), 10), [second]);
-        assert_eq!(timers.take_due(at(30), 10), [first]);
+        assert_eq!(timers.take_due(at(29), 10), [(second, at(20))]);
+        assert_eq!(timers.take_due(at(30), 10), [(first, at(30))]);
         assert!(timers.take_due(at(99), 10).is_empty() && timers.next().is_none());
     }
 }

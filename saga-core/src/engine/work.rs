@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::registry::Registry;
+use super::telemetry::Asked;
 use crate::definition::Definition;
 use crate::error::panic_text;
 use crate::machine::{
@@ -45,6 +46,8 @@ pub(super) struct Work {
     planned_wake: Option<WakeAt>,
     /// How a new saga began, if it has gone on since.
     begun: Option<Begun>,
+    /// When what is outstanding was asked for, for those who watch.
+    pub(super) asked: Asked,
 }
 
 /// A new saga as it began.
@@ -58,7 +61,7 @@ enum Body {
     /// The definition is known; the progress is gone only if a decision panicked.
     Known { definition: Arc<Definition>, progress: Option<Progress> },
     /// Nobody here can go on with it.
-    Foreign { state: Bytes, status: Status },
+    Foreign { name: SagaName, state: Bytes, status: Status },
 }
 
 /// A decision that could not be made or stored.
@@ -87,6 +90,7 @@ impl Work {
             bytes: 0,
             planned_wake: None,
             begun: None,
+            asked: Asked::default(),
         }
     }
 
@@ -126,11 +130,16 @@ impl Work {
     }
 
     fn foreign(snapshot: &Snapshot) -> Self {
-        let body = Body::Foreign { state: snapshot.state.clone(), status: snapshot.status };
+        let (name, state) = (snapshot.new.name.clone(), snapshot.state.clone());
+        let body = Body::Foreign { name, state, status: snapshot.status };
         Self::stored(snapshot, body)
     }
 
     fn stored(snapshot: &Snapshot, body: Body) -> Self {
+        let asked = match &body {
+            Body::Known { definition, progress: Some(progress) } => Asked::of(progress, definition),
+            _ => Asked::default(),
+        };
         Self {
             saga: snapshot.saga,
             home: snapshot.new.home,
@@ -146,11 +155,12 @@ impl Work {
             bytes: snapshot.state.len(),
             planned_wake: None,
             begun: None,
+            asked,
         }
     }
 
     fn park(&mut self, code: &str, message: String, now: Timestamp) {
-        let Body::Foreign { state, status } = &mut self.body else {
+        let Body::Foreign { state, status, .. } = &mut self.body else {
             return;
         };
         let detail = format!("{code}: {message}");
@@ -219,6 +229,23 @@ impl Work {
             }
             Body::Foreign { status, .. } => *status,
         }
+    }
+
+    pub(super) fn name(&self) -> &SagaName {
+        match &self.body {
+            Body::Known { definition, .. } => definition.name(),
+            Body::Foreign { name, .. } => name,
+        }
+    }
+
+    /// Returns what happened since the saga was last committed.
+    pub(super) fn history(&self) -> &[HistoryEntry] {
+        &self.history
+    }
+
+    /// Returns true if there is something to commit.
+    pub(super) const fn is_dirty(&self) -> bool {
+        self.is_dirty
     }
 
     /// Returns the key of a saga that is not committed yet.

@@ -18,6 +18,7 @@ use super::redrive::Held;
 use super::registry::Registry;
 use super::request::{Batch, Happening, Input, Request, Requester, Start};
 use super::routing::Routing;
+use super::telemetry::Telemetry;
 use super::timers::Timers;
 use super::work::{Broken, guarded};
 use crate::machine::{Event, Origin, ReplyEvent, Status};
@@ -50,6 +51,7 @@ pub(super) struct Worker {
     pub(super) stop: CancellationToken,
     pub(super) tick_max: usize,
     pub(super) counting: Arc<Counting>,
+    pub(super) telemetry: Telemetry,
 
     transport: Option<Arc<dyn DynTransport>>,
     subscriber: Option<Box<dyn DynSubscriber>>,
@@ -114,7 +116,8 @@ impl Worker {
             connect(Arc::clone(transport), name.clone(), &registry, stop.clone()).boxed()
         });
         Self {
-            outlet: transport.as_ref().map(|transport| Outlet::new(Arc::clone(transport))),
+            outlet: transport.as_ref().map(|it| Outlet::new(Arc::clone(it), &name)),
+            telemetry: Telemetry::new(&name),
             next_scan: clock.now_dyn(),
             name,
             registry,
@@ -285,7 +288,8 @@ impl Worker {
         }
         // What waits for its turn in here is not answered because of us.
         let in_line: HashSet<_> = self.local.iter().map(|it| it.saga).collect();
-        for saga in due {
+        for (saga, due) in due {
+            self.telemetry.timer_fired(now.since(due));
             let reachable_since = match in_line.contains(&saga) {
                 true => now,
                 false => self.reachable_since,

@@ -3,7 +3,7 @@
 use crate::definition::Definition;
 use crate::machine::command::compensation_id;
 use crate::machine::{OutgoingCommand, Progress, StepState};
-use crate::{MessageId, ParticipantName};
+use crate::{MessageId, ParticipantName, StepName, Timestamp};
 
 impl Progress {
     /// Returns the commands that were sent and not answered, as they were sent last.
@@ -21,6 +21,22 @@ impl Progress {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Returns when each command was sent that is not answered, as far as its deadline tells.
+    pub(crate) fn asked(
+        &self,
+        definition: &Definition,
+    ) -> impl Iterator<Item = (StepName, Timestamp)> {
+        let steps = definition.steps().iter().zip(&self.steps);
+        steps.filter_map(|(definition, step)| {
+            let deadline = match step.state {
+                StepState::Outstanding => definition.action().deadline,
+                StepState::Compensating => definition.compensation().deadline,
+                _ => return None,
+            };
+            Some((definition.name.clone(), step.due - deadline))
+        })
     }
 
     /// Returns true if this attempt of a command was sent and not answered.

@@ -2,6 +2,7 @@
 
 mod behind;
 mod refused;
+mod telemetry;
 
 use std::collections::btree_map::Entry;
 use std::collections::hash_map;
@@ -17,9 +18,10 @@ use crate::policy::retry::Backoff;
 use crate::store::{Lane, OutboxRow, StoreError};
 use crate::transport::erased::{DynPublisher, DynTransport};
 use crate::transport::{Receipt, Record, TransportError};
-use crate::{OutboxId, Topic};
+use crate::{OutboxId, ParticipantName, Topic};
 
 use refused::Refused;
+use telemetry::Telemetry;
 
 /// How long to wait before a failed publisher is replaced.
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
@@ -76,6 +78,7 @@ pub(crate) struct Outlet {
     parts_left: HashMap<OutboxId, u32>,
     /// When a failed publisher may be replaced: a point in time, so that a dropped wait goes on.
     retry_at: Option<Instant>,
+    telemetry: Telemetry,
 }
 
 /// An outbox row that was committed, with what is in it.
@@ -111,7 +114,8 @@ struct Row {
 }
 
 impl Outlet {
-    pub(crate) fn new(transport: Arc<dyn DynTransport>) -> Self {
+    /// Makes the outlet of a service.
+    pub(crate) fn new(transport: Arc<dyn DynTransport>, service: &ParticipantName) -> Self {
         Self {
             transport,
             publisher: None,
@@ -127,6 +131,7 @@ impl Outlet {
             suspects: 0,
             parts_left: HashMap::new(),
             retry_at: None,
+            telemetry: Telemetry::new(service),
         }
     }
 
@@ -167,6 +172,7 @@ impl Outlet {
         self.bytes += row.bytes;
         *self.on_their_way.entry(row.lane).or_default() += 1;
         self.rows.push_back(row);
+        self.tell();
         true
     }
 
@@ -239,6 +245,13 @@ impl Outlet {
     /// Takes note of all that the broker has acknowledged by now, without waiting.
     pub(crate) fn collect(&mut self) {
         while self.progress().now_or_never().is_some() {}
+        self.tell();
+    }
+
+    /// Tells what has waited longest.
+    fn tell(&self) {
+        let waiting = self.rows.front().map(|row| row.id).into_iter().chain(self.refused.ids());
+        self.telemetry.waits(waiting.min());
     }
 
     /// Waits until the broker has everything, at most 5 s.
@@ -323,7 +336,10 @@ impl Outlet {
                     parts.remove();
                 }
             }
-            hash_map::Entry::Vacant(_) => self.acknowledged.push(front.id),
+            hash_map::Entry::Vacant(_) => {
+                self.telemetry.published(front.id);
+                self.acknowledged.push(front.id);
+            }
         }
     }
 
@@ -369,7 +385,6 @@ impl Outlet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ParticipantName;
     use crate::transport::MemoryTransport;
     use crate::transport::erased::Erased;
 
@@ -384,7 +399,7 @@ mod tests {
     }
 
     fn outlet() -> Outlet {
-        Outlet::new(Arc::new(Erased(MemoryTransport::new())))
+        Outlet::new(Arc::new(Erased(MemoryTransport::new())), &ParticipantName::new("shop"))
     }
 
     #[test]

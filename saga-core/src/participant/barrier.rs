@@ -64,6 +64,11 @@ impl Barrier {
         Ok(Self { known, purged_below: remembered.purged_below, records: Vec::new() })
     }
 
+    /// Returns true if a command was answered before.
+    pub(super) fn knows(&self, command: MessageId) -> bool {
+        self.known.contains_key(&command)
+    }
+
     /// Decides whether a command is carried out. In a participant that calls other systems a
     /// compensation always is, unless its command was refused: a call may have been made and not recorded.
     pub(super) fn rule(&mut self, command: &Envelope, calls_out: bool) -> Ruling {
@@ -190,6 +195,16 @@ impl Answer {
     /// Returns true if the command was carried out or refused, so that it is not tried again.
     pub(crate) const fn is_settled(&self) -> bool {
         matches!(self.outcome, Outcome::Succeeded | Outcome::Rejected(_))
+    }
+
+    /// Returns why the command failed, if it did.
+    pub(super) fn failure(&self) -> Option<String> {
+        match &self.outcome {
+            Outcome::Succeeded | Outcome::Rejected(_) => None,
+            Outcome::FailedTransiently(message) | Outcome::FailedPermanently(message) => {
+                Some(message.clone())
+            }
+        }
     }
 
     pub(crate) fn nothing_to_undo() -> Self {

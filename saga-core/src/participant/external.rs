@@ -16,11 +16,13 @@ use super::Inbox;
 use super::barrier::{Barrier, Ruling, ids, touched};
 use super::route::{Answer, DynCall, Route};
 use super::service::{BATCH_MAX, Incoming, QUICK_BACKOFF, QUICK_TRIES, Service};
+use super::telemetry::Times;
 use super::writing::Written;
-use crate::Error;
 use crate::message::Envelope;
 use crate::outage::Outage;
 use crate::store::StoreError;
+use crate::time::now;
+use crate::{Error, Timestamp};
 
 /// Calls that are being made, and the commands that wait for the end of one.
 #[derive(Default)]
@@ -35,6 +37,7 @@ pub(super) struct Calls {
 /// What came of a call.
 pub(super) struct Called {
     incoming: Incoming,
+    begun: Timestamp,
     answer: Answer,
 }
 
@@ -63,8 +66,9 @@ impl Calls {
     /// Makes a call, of a command that was split off.
     fn make(&mut self, incoming: Incoming, handler: Arc<dyn DynCall>, limit: Duration) {
         let call = async move {
+            let begun = now();
             let answer = call(&*handler, &incoming.envelope, limit).await;
-            Called { incoming, answer }
+            Called { incoming, begun, answer }
         };
         self.made.spawn(call.in_current_span());
     }
@@ -167,10 +171,13 @@ impl<S: Inbox> Service<S> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
+        let begun = now();
         let (transaction, mut barrier) = self.ask(commands.iter()).await?;
         let mut written = Written::default();
+        let mut duplicates = 0;
         let mut are_answered = Vec::with_capacity(commands.len());
         for command in commands {
+            duplicates += u64::from(barrier.knows(command.envelope.id));
             let ruling = barrier.rule(&command.envelope, true);
             if let Ruling::Answer(recorded) = &ruling {
                 self.reply(&mut written, command, recorded);
@@ -178,7 +185,11 @@ impl<S: Inbox> Service<S> {
             are_answered.push(matches!(ruling, Ruling::Answer(_)));
         }
         if are_answered.contains(&true) {
+            let times = Times::begun(begun);
             self.commit(transaction, barrier.into_records(), &written).await?;
+            self.telemetry.duplicates(duplicates);
+            let answered = commands.iter().zip(&are_answered).filter(|(_, is)| **is);
+            answered.for_each(|(it, _)| self.telemetry.answered(&it.envelope, times, None));
         }
         Ok(are_answered)
     }
@@ -203,14 +214,20 @@ impl<S: Inbox> Service<S> {
     async fn record_at_once(&mut self, called: &[Called]) -> Result<(), StoreError> {
         let (transaction, mut barrier) = self.ask(called.iter().map(|it| &it.incoming)).await?;
         let mut written = Written::default();
-        for Called { incoming, answer } in called {
+        for Called { incoming, answer, .. } in called {
             let recorded = match barrier.rule(&incoming.envelope, true) {
                 Ruling::Answer(recorded) => recorded,
                 Ruling::CarryOut => barrier.record(&incoming.envelope, answer.clone()),
             };
             self.reply(&mut written, incoming, &recorded);
         }
-        self.commit(transaction, barrier.into_records(), &written).await
+        let committing = now();
+        self.commit(transaction, barrier.into_records(), &written).await?;
+        for Called { incoming, begun, answer } in called {
+            let times = Times { begun: *begun, committing };
+            self.telemetry.answered(&incoming.envelope, times, answer.failure());
+        }
+        Ok(())
     }
 
     /// Begins a transaction with what the inbox knows of commands.

@@ -29,6 +29,7 @@ mod inbox;
 mod route;
 mod running;
 mod service;
+mod telemetry;
 mod transactional;
 mod writing;
 

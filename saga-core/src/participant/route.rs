@@ -10,12 +10,18 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, poll};
+use opentelemetry::trace::FutureExt as _;
+use tracing::{Instrument as _, info_span};
 
+use super::barrier::headers;
 use super::handler::{Context, Handle, HandleAll, HandleExternal, HandlerError};
 use crate::error::panic_text;
-use crate::message::{Envelope, FAILURE_BYTES_MAX, Kind, Message, Outcome, PAYLOAD_BYTES_MAX};
+use crate::message::{
+    CommandHeaders, Envelope, FAILURE_BYTES_MAX, Message, Outcome, PAYLOAD_BYTES_MAX,
+};
+use crate::telemetry;
 use crate::transport::Record;
-use crate::{Codec, Command, IdempotencyKey, MessageType, Payload, Reply, SagaId};
+use crate::{Codec, Command, IdempotencyKey, MessageType, Payload, Reply};
 
 /// How commands of one type are carried out.
 pub(super) enum Route<Conn> {
@@ -86,8 +92,8 @@ impl<C: Command, Conn: Send, H: Handle<C, Conn>> DynHandle<Conn> for Each<C, H> 
                 for envelope in commands {
                     let command = decode::<C>(envelope)?;
                     let mut cx = context::<C, _>(envelope, connection, &mut facts);
-                    let call = stay_awake(self.0.handle(command, &mut cx), limit);
-                    answers.push(answer::<C>(call.await??)?);
+                    let work = inside(envelope, self.0.handle(command, &mut cx));
+                    answers.push(answer::<C>(stay_awake(work, limit).await??)?);
                 }
                 Ok(())
             });
@@ -110,7 +116,8 @@ impl<C: Command, Conn: Send, H: HandleAll<C, Conn>> DynHandle<Conn> for All<C, H
             let decoded: Result<Vec<C>, _> = commands.iter().map(|it| decode::<C>(it)).collect();
             let mut facts = Vec::new();
             let mut cx = context::<C, _>(commands[0], connection, &mut facts);
-            let replies = within(limit, self.0.handle_all(decoded?, &mut cx)).await??;
+            let work = inside(commands[0], self.0.handle_all(decoded?, &mut cx));
+            let replies = within(limit, work).await??;
             if replies.len() != commands.len() {
                 let (got, want) = (replies.len(), commands.len());
                 let message = format!("handler answered {got} of {want} commands");
@@ -131,7 +138,8 @@ impl<C: Command, H: HandleExternal<C>> DynCall for External<C, H> {
         Box::pin(caught(async move {
             let command = decode::<C>(envelope)?;
             let key = IdempotencyKey::from(envelope.id);
-            answer::<C>(within(limit, self.0.call(command, key)).await??)
+            let work = inside(envelope, self.0.call(command, key));
+            answer::<C>(within(limit, work).await??)
         }))
     }
 }
@@ -153,6 +161,20 @@ async fn stay_awake<F: Future>(call: F, limit: Duration) -> Result<F::Output, Fa
         tokio::task::yield_now().await;
     }
     within(limit, call).await
+}
+
+/// Lets what a handler logs name the command, and what it calls join the trace of its saga.
+fn inside<F: Future>(command: &Envelope, work: F) -> impl Future<Output = F::Output> + use<F> {
+    let saga = headers(command);
+    let span = info_span!("command", name = %command.message_type, id = %command.id, saga = %saga.saga, attempt = saga.attempt);
+    let parent = telemetry::parent(command.traceparent.as_ref());
+    async move {
+        match parent {
+            Some(parent) => work.with_context(parent).await,
+            None => work.await,
+        }
+    }
+    .instrument(span)
 }
 
 /// Gives a handler up that takes longer than its limit.
@@ -200,10 +222,7 @@ fn context<'a, C: Command, Conn>(
     connection: &'a mut Conn,
     facts: &'a mut Vec<Record>,
 ) -> Context<'a, Conn> {
-    let (saga, attempt) = match &command.kind {
-        Kind::Command(headers) => (headers.saga, headers.attempt),
-        Kind::Fact | Kind::Reply(_) => (SagaId(uuid::Uuid::nil()), 1),
-    };
+    let CommandHeaders { saga, attempt, .. } = *headers(command);
     let participant = C::PARTICIPANT;
     Context { connection, command, saga, attempt, participant, facts }
 }

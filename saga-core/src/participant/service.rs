@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::careful::Care;
 use super::external::Calls;
+use super::telemetry::Telemetry;
 use super::writing::Written;
 use super::{Inbox, Participant};
 use crate::message::{Envelope, Kind, describe};
@@ -19,9 +20,10 @@ use crate::outlet::{Outlet, TIDY_AFTER};
 use crate::pace::Pace;
 use crate::policy::retry::Backoff;
 use crate::store::{DeadLetter, Lane, REDRIVE_LEASE};
+use crate::time::now;
 use crate::transport::erased::{DynSubscriber, DynTransport};
 use crate::transport::{Delivery, Position, Received, Subscription};
-use crate::{Clock as _, Error, MessageId, SystemClock, Topic, TransportError};
+use crate::{Error, MessageId, Topic, TransportError};
 
 /// Most commands of one transaction.
 pub(super) const BATCH_MAX: usize = 512;
@@ -41,6 +43,7 @@ pub(super) struct Service<S: Inbox> {
     pub(super) store: S,
     transport: Arc<dyn DynTransport>,
     pub(super) outlet: Outlet,
+    pub(super) telemetry: Telemetry,
     commands: Topic,
     pub(super) events: Topic,
     /// The size of the events topic, once it is known.
@@ -76,8 +79,10 @@ impl<S: Inbox> Service<S> {
         transport: Arc<dyn DynTransport>,
         stop: CancellationToken,
     ) -> Self {
+        let commands = participant.name.commands();
         Self {
-            commands: participant.name.commands(),
+            telemetry: Telemetry::new(&participant.name, &commands),
+            commands,
             events: participant.name.events(),
             event_partitions: None,
             owned: BTreeSet::new(),
@@ -86,7 +91,7 @@ impl<S: Inbox> Service<S> {
             calls: Calls::default(),
             done: Vec::new(),
             next_sweep: Instant::now() + SWEEP_EVERY,
-            outlet: Outlet::new(Arc::clone(&transport)),
+            outlet: Outlet::new(Arc::clone(&transport), &participant.name),
             participant,
             store,
             transport,
@@ -268,7 +273,7 @@ impl<S: Inbox> Service<S> {
         self.next_sweep = Instant::now() + SWEEP_EVERY;
         if let Some((numbers, bytes)) = self.outlet.to_search(&self.owned) {
             let unsent = self.store.unsent(&self.lanes(&numbers), bytes).await;
-            self.outlet.searched(unsent, SystemClock::new().now());
+            self.outlet.searched(unsent, now());
         }
         self.handle_redriven().await
     }

@@ -9,10 +9,12 @@ use super::Inbox;
 use super::barrier::{Barrier, Recorded, Ruling, headers, ids, rounds};
 use super::route::{Answer, Failure};
 use super::service::{Incoming, QUICK_BACKOFF, QUICK_TRIES, Service};
+use super::telemetry::Times;
 use super::writing::Written;
 use crate::Error;
 use crate::outage::Outage;
 use crate::store::StoreError;
+use crate::time::now;
 
 /// How often in a row a batch may meet what others record before it is taken apart.
 const CONFLICTS_MAX: u32 = 10;
@@ -156,6 +158,7 @@ impl<S: Inbox> Service<S> {
 
     /// Carries out commands and makes everything durable in one transaction.
     async fn transact(&mut self, group: &[Incoming]) -> Result<(), Setback> {
+        let (begun, mut duplicates) = (now(), 0);
         let commands: Vec<_> = group.iter().map(|it| &it.envelope).collect();
         let mut transaction = self.store.begin().await?;
         let recorded = self.store.recorded(&mut transaction, &ids(&commands)).await?;
@@ -165,6 +168,7 @@ impl<S: Inbox> Service<S> {
         for round in rounds(&commands) {
             let mut to_do = Vec::new();
             for index in round {
+                duplicates += u64::from(barrier.knows(commands[index].id));
                 match barrier.rule(commands[index], calls_out) {
                     Ruling::Answer(answer) => self.reply(&mut written, &group[index], &answer),
                     Ruling::CarryOut => to_do.push(index),
@@ -189,7 +193,11 @@ impl<S: Inbox> Service<S> {
                 written.records.entry(self.facts_lane(group)).or_default().extend(facts);
             }
         }
-        Ok(self.commit(transaction, barrier.into_records(), &written).await?)
+        let times = Times::begun(begun);
+        self.commit(transaction, barrier.into_records(), &written).await?;
+        self.telemetry.duplicates(duplicates);
+        commands.iter().for_each(|command| self.telemetry.answered(command, times, None));
+        Ok(())
     }
 
     /// A handler is not to blame for its failure if the database is.
@@ -223,7 +231,10 @@ impl<S: Inbox> Service<S> {
         let recorded = Recorded::new(Answer::failed(failure.outcome()));
         let mut written = Written::default();
         self.reply(&mut written, incoming, &recorded);
-        self.write_at_once(&written).await
+        let times = Times::begun(now());
+        self.write_at_once(&written).await?;
+        self.telemetry.answered(&incoming.envelope, times, Some(failure.error.to_string()));
+        Ok(())
     }
 }
 

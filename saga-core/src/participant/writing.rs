@@ -12,8 +12,9 @@ use crate::outage::Outage;
 use crate::outlet::Committed;
 use crate::policy::dead_letter;
 use crate::store::{DeadLetter, OutboxRow, StoreError};
+use crate::time::now;
 use crate::transport::{Delivery, Record};
-use crate::{Clock as _, Error, ParticipantName, SystemClock};
+use crate::{Error, ParticipantName};
 
 /// What goes into one transaction beside the effects.
 #[derive(Default)]
@@ -33,7 +34,7 @@ impl<S: Inbox> Service<S> {
             correlation: incoming.envelope.correlation.clone(),
             causation: Some(incoming.envelope.id),
             traceparent: incoming.envelope.traceparent.clone(),
-            timestamp: SystemClock::new().now(),
+            timestamp: now(),
             kind: Kind::Reply(ReplyHeaders {
                 saga: command.saga,
                 step: command.step.clone(),
@@ -61,6 +62,7 @@ impl<S: Inbox> Service<S> {
         while let Err(error) = self.write_at_once(&written).await {
             outage.outlast(error).await?;
         }
+        self.telemetry.set_aside(&written.dead_letters);
         Ok(())
     }
 

@@ -7,13 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::ids::KEY_BYTES_MAX;
+use crate::ids::{KEY_BYTES_MAX, made_at};
 use crate::message::{Envelope, Kind, Message, PAYLOAD_BYTES_MAX};
+use crate::telemetry::traceparent;
+use crate::time::now;
 use crate::transport::{RECORD_BYTES_MAX, Record};
 use crate::wire;
 use crate::{
-    Clock as _, Codec, CodecError, CorrelationId, Fact, MessageId, OutboxId, ParticipantName,
-    StoreError, SystemClock, Timestamp, Topic,
+    Codec, CodecError, CorrelationId, Fact, MessageId, OutboxId, ParticipantName, StoreError,
+    Timestamp, Topic,
 };
 
 /// Messages that were committed together with the state that they follow from.
@@ -139,43 +141,14 @@ impl OutboxRow {
 
     /// Makes a row of the [application lane](Lane::application) that tells a fact, published under `key`.
     ///
-    /// Store it in the transaction that makes the fact true; a [`Relay`](crate::Relay) publishes it.
+    /// Store it in the transaction that makes the fact true; a [`Relay`](crate::Relay) publishes it. For a transaction
+    /// that makes many true, one row of many [records](Record::fact) costs less than one for each.
     ///
     /// # Errors
     ///
     /// [`CodecError`] if the fact cannot be encoded or the key is no [`CorrelationId`].
     pub fn fact<F: Fact>(fact: &F, key: &str) -> Result<Self, CodecError> {
-        Ok(Self::new(Lane::application(), &[fact_record(fact, key, None)?]))
-    }
-
-    /// Makes a row of the [application lane](Lane::application) that tells several facts, each under a key of its
-    /// own: for a transaction that makes many true, one row costs less than one for each.
-    ///
-    /// A row is read back as a whole after a crash, so keep it to some megabytes. Facts that are published
-    /// before a crash are published again with the others.
-    ///
-    /// # Errors
-    ///
-    /// [`CodecError`] if one of them cannot be encoded or a key is no [`CorrelationId`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use saga_core::{Fact, Json, Message, MessageType, ParticipantName, store::OutboxRow};
-    /// # use serde::{Deserialize, Serialize};
-    /// # #[derive(Serialize, Deserialize)] struct OrderCreated { order: String }
-    /// # impl Message for OrderCreated { const TYPE: MessageType = MessageType::new("OrderCreated"); type Codec = Json; }
-    /// # impl Fact for OrderCreated { const SOURCE: ParticipantName = ParticipantName::new("orders"); }
-    /// let facts = ["o-1", "o-2"].map(|order| OrderCreated { order: order.into() });
-    /// let row = OutboxRow::facts(facts.iter().map(|fact| (fact, fact.order.as_str())))?;
-    /// assert_eq!(row.records()?.len(), 2);
-    /// # Ok::<(), saga_core::CodecError>(())
-    /// ```
-    pub fn facts<'a, F: Fact>(
-        facts: impl IntoIterator<Item = (&'a F, &'a str)>,
-    ) -> Result<Self, CodecError> {
-        let records = facts.into_iter().map(|(fact, key)| fact_record(fact, key, None));
-        Ok(Self::new(Lane::application(), &records.collect::<Result<Vec<_>, _>>()?))
+        Ok(Self::new(Lane::application(), &[Record::fact(fact, key)?]))
     }
 
     /// Returns true if the row was made longer ago than a live process takes to publish it.
@@ -183,8 +156,7 @@ impl OutboxRow {
     /// An owner of a lane that is slow to die may commit after its successor has looked; its rows are
     /// found by their age, which is in their ids.
     pub(crate) fn is_forgotten(&self, now: Timestamp) -> bool {
-        let (seconds, nanos) = self.id.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
-        Timestamp::default() + Duration::new(seconds, nanos) + FORGOTTEN_AFTER < now
+        made_at(self.id.0) + FORGOTTEN_AFTER < now
     }
 
     /// Unpacks the records.
@@ -237,8 +209,11 @@ pub(crate) fn fact_record<F: Fact>(
             None => CorrelationId::new(key).map_err(CodecError::new)?,
         },
         causation: cause.map(|cause| cause.id),
-        traceparent: cause.and_then(|cause| cause.traceparent.clone()),
-        timestamp: SystemClock::new().now(),
+        traceparent: match cause {
+            Some(cause) => cause.traceparent.clone(),
+            None => traceparent(),
+        },
+        timestamp: now(),
         kind: Kind::Fact,
         payload,
     };

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::BoxError;
-use crate::{Topic, TransportError};
+use crate::store::fact_record;
+use crate::{CodecError, Fact, Topic, TransportError};
 
 /// Appends records to topics, in order, and tells when they are safe.
 ///
@@ -56,6 +57,39 @@ pub(crate) const RECORD_BYTES_MAX: usize = 1_000_000;
 const HEADER_OVERHEAD: usize = 10;
 
 impl Record {
+    /// Makes the record that tells a fact, published under `key`: facts of one key arrive in order.
+    ///
+    /// To tell several facts in one transaction, store their records in one
+    /// [`OutboxRow`](crate::store::OutboxRow) of the [application lane](crate::store::Lane::application). A row is read back as a
+    /// whole after a crash, so keep it to some megabytes; those of its records that were published before are published again.
+    ///
+    /// The fact belongs to the trace of the [current span](crate::telemetry#traces).
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if the fact cannot be encoded or is too large, or the key is no [`CorrelationId`](crate::CorrelationId).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use saga_core::{Fact, Json, Message, MessageType, ParticipantName};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)] struct OrderCreated { order: String }
+    /// # impl Message for OrderCreated { const TYPE: MessageType = MessageType::new("OrderCreated"); type Codec = Json; }
+    /// # impl Fact for OrderCreated { const SOURCE: ParticipantName = ParticipantName::new("orders"); }
+    /// use saga_core::store::{Lane, OutboxRow};
+    /// use saga_core::transport::Record;
+    ///
+    /// let told = ["o-1", "o-2"].map(|order| Record::fact(&OrderCreated { order: order.into() }, order));
+    /// let records = told.into_iter().collect::<Result<Vec<_>, _>>()?;
+    /// let row = OutboxRow::new(Lane::application(), &records);
+    /// assert_eq!(row.records()?, records);
+    /// # Ok::<(), saga_core::CodecError>(())
+    /// ```
+    pub fn fact<F: Fact>(fact: &F, key: &str) -> Result<Self, CodecError> {
+        fact_record(fact, key, None)
+    }
+
     /// Returns how many bytes the record has on its way, or some more.
     pub(crate) fn size(&self) -> usize {
         let headers = self.headers.iter();
