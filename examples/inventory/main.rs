@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use examples::inventory;
 use examples::shared::config::Config;
 use examples::shared::contract::INVENTORY;
-use examples::shared::start_up;
+use examples::shared::{start_up, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -17,6 +17,7 @@ async fn run() -> anyhow::Result<()> {
     let config = Config::read(8003)?;
     let (address, tokens) = (config.address, config.tokens.clone());
     let backends = config.backends(&INVENTORY)?;
+    let _telemetry = telemetry::install(&INVENTORY)?;
     let listener = start_up::listen(address).await?;
     let stop = start_up::stop_on_signal()?;
     let database = inventory::open(&backends.database_url).await?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use examples::orchestrator;
 use examples::shared::config::Config;
 use examples::shared::contract::ORCHESTRATOR;
-use examples::shared::{database, start_up};
+use examples::shared::{database, start_up, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -17,6 +17,7 @@ async fn run() -> anyhow::Result<()> {
     let config = Config::read(8004)?;
     let (address, tokens) = (config.address, config.tokens.clone());
     let backends = config.backends(&ORCHESTRATOR)?;
+    let _telemetry = telemetry::install(&ORCHESTRATOR)?;
     let listener = start_up::listen(address).await?;
     let stop = start_up::stop_on_signal()?;
     let database = database::connect(&backends.database_url).await?;

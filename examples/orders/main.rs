@@ -8,7 +8,7 @@ use examples::orders::{self, story, together::Together};
 use examples::shared::config::{self, Backends, Config};
 use examples::shared::contract::ORDERS;
 use examples::shared::http::Client;
-use examples::shared::start_up;
+use examples::shared::{start_up, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -26,6 +26,7 @@ async fn run() -> anyhow::Result<()> {
 /// The orders service, on its own database and the brokers.
 async fn alone(config: &Config, backends: &Backends) -> anyhow::Result<()> {
     start_up::log(start_up::INFO);
+    let _telemetry = telemetry::install(&ORDERS)?;
     let url = config::variable("ORCHESTRATOR_URL")?;
     let url = url.as_deref().unwrap_or("http://127.0.0.1:8004");
     let mut orchestrator =
@@ -49,6 +50,7 @@ async fn all_four(config: &Config) -> anyhow::Result<()> {
     );
     // The story has the terminal to itself, unless something is wrong.
     start_up::log(start_up::WARN);
+    let _telemetry = telemetry::install(&ORDERS)?;
     let together = Together::listen(config.address).await?;
     let urls = together.urls()?;
     let stop = start_up::stop_on_signal()?;

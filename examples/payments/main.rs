@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use examples::payments;
 use examples::shared::config::Config;
 use examples::shared::contract::PAYMENTS;
-use examples::shared::start_up;
+use examples::shared::{start_up, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -17,6 +17,7 @@ async fn run() -> anyhow::Result<()> {
     let config = Config::read(8002)?;
     let (address, tokens) = (config.address, config.tokens.clone());
     let backends = config.backends(&PAYMENTS)?;
+    let _telemetry = telemetry::install(&PAYMENTS)?;
     let listener = start_up::listen(address).await?;
     let stop = start_up::stop_on_signal()?;
     let database = payments::open(&backends.database_url).await?;

@@ -19,7 +19,11 @@ const USAGE: &str = "\
                     one customer's orders, with commas between; none is asked for unless set
   ORCHESTRATOR_TOKEN (orders) the token that the orchestrator asks for, if it does
   ORCHESTRATOR_URL  (orders) where sagas can be asked for; http://127.0.0.1:8004 unless set
+  OTEL_EXPORTER_OTLP_ENDPOINT  where traces are sent (OTLP over HTTP), e.g. http://localhost:4318;
+                    OTEL_SERVICE_NAME names the service in them, OTEL_DISABLED=true sends none, and
+                    OTEL_TRACES_SAMPLER=parentbased_traceidratio with OTEL_TRACES_SAMPLER_ARG=0.01 few
   RUST_LOG          what is logged, e.g. debug
+  LOG_FORMAT        text, or json
   --once            (orders, with neither of the first two) exit after the story";
 
 /// What a service was told.

@@ -9,4 +9,5 @@ pub mod messages;
 pub mod money;
 pub mod service;
 pub mod start_up;
+pub mod telemetry;
 pub mod timeline;

@@ -86,6 +86,7 @@ impl Service {
             parts.spawn(worker.run(stop.clone()));
         }
         let guarded = http::guarded(self.routes, self.tokens, self.is_for_customers);
+        let guarded = http::observed(guarded);
         let all = self.probes.merge(guarded);
         let router = http::described(self.name.as_str(), all).fallback(http::not_found);
         let server = http::serve(listener, router, stop.clone());

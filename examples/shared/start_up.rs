@@ -11,16 +11,20 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// What a service logs by default. What the server says about tables that exist is no news.
-pub const INFO: &str = "info,sqlx=warn";
+pub const INFO: &str = "info,sqlx=warn,opentelemetry=warn,opentelemetry_sdk=warn";
 /// What is logged by default where something else is to be read.
 pub const WARN: &str = "warn";
 
-/// Writes logs to stderr: what `RUST_LOG` says, or else `default`.
+/// Writes logs to stderr: what `RUST_LOG` says, or else `default`; as JSON if `LOG_FORMAT` says so.
 pub fn log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     // Fails if a log is set up already, and then that one is used.
-    let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
+    let _ = match std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json") {
+        true => log.json().flatten_event(true).try_init(),
+        false => log.try_init(),
+    };
 }
 
 /// Turns how a program ended into its exit code; an error becomes one line on stderr.

@@ -9,6 +9,8 @@ mod support;
 mod books;
 #[path = "e2e/broker.rs"]
 mod broker;
+#[path = "e2e/collector.rs"]
+mod collector;
 #[path = "e2e/customers.rs"]
 mod customers;
 #[path = "e2e/dice.rs"]
@@ -17,6 +19,8 @@ mod dice;
 mod orders;
 #[path = "e2e/services.rs"]
 mod services;
+#[path = "e2e/traces.rs"]
+mod traces;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -27,6 +31,7 @@ use customers::Customers;
 use dice::Dice;
 use orders::Plan;
 use services::{SERVICES, Services};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 const ORDERS: usize = 1000;
@@ -37,16 +42,20 @@ const ROUND: Duration = Duration::from_secs(9);
 /// How long after the last kill the last order may end.
 const SETTLE: Duration = Duration::from_mins(1);
 
+/// The services have one set of topics on a broker.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 /// F01, I1, I3, I4, I8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_order_is_lost_or_doubled_whatever_is_killed() {
+    let _alone = ALONE.lock().await;
     let mut dice = Dice::from_environment("E2E_SEED");
     println!("e2e: seed {} (E2E_SEED={} repeats its choices)", dice.seed(), dice.seed());
     let plan = Arc::new(Plan::new(ORDERS, &mut dice));
 
     services::build();
     broker::clean().await;
-    let mut services = Services::start(&mut dice).await;
+    let mut services = Services::start(&mut dice, &[]).await;
     let mut books = Books::open(&services).await;
     println!("e2e: the services are ready; {ORDERS} orders, {ROUNDS} rounds of kills");
 

@@ -420,6 +420,7 @@ async fn every_service_describes_itself() {
             "get /accounts/{user_id}/entries",
             "get /definitions",
             "get /health",
+            "get /metrics",
             "get /orders",
             "get /orders/{order_id}",
             "get /orders/{order_id}/events",

@@ -27,9 +27,8 @@ pub(crate) struct Services(Vec<Service>);
 struct Service {
     name: &'static str,
     url: String,
-    port: u16,
     database: String,
-    orchestrator: String,
+    environment: Vec<(&'static str, String)>,
     log: PathBuf,
     process: Child,
 }
@@ -46,8 +45,8 @@ pub(crate) fn build() {
 }
 
 impl Services {
-    /// Starts all four on fresh databases, and waits until they are ready.
-    pub(crate) async fn start(dice: &mut Dice) -> Self {
+    /// Starts all four on fresh databases, with this beside what they need, and waits until they are ready.
+    pub(crate) async fn start(dice: &mut Dice, environment: &[(&'static str, String)]) -> Self {
         let databases = Databases::new("examples_e2e_").await;
         let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e");
         fs::create_dir_all(&logs).expect("the build's temporary directory is writable");
@@ -58,9 +57,16 @@ impl Services {
             File::create(&log).expect("a new log");
             let database = databases.create(name).await;
             let orchestrator = format!("http://127.0.0.1:{}", ports[3]);
-            let process = spawn(name, port, &database, &orchestrator, &log);
+            let mut environment = environment.to_vec();
+            environment.extend([
+                ("PORT", port.to_string()),
+                ("DATABASE_URL", database.clone()),
+                ("KAFKA_BROKERS", broker::brokers()),
+                ("ORCHESTRATOR_URL", orchestrator),
+            ]);
+            let process = spawn(name, &environment, &log);
             let url = format!("http://127.0.0.1:{port}");
-            services.push(Service { name, url, port, database, orchestrator, log, process });
+            services.push(Service { name, url, database, environment, log, process });
         }
         let services = Self(services);
         for service in &services.0 {
@@ -92,8 +98,7 @@ impl Services {
         }
         service.process.kill().expect("kill it");
         service.process.wait().expect("its end");
-        let Service { port, database, orchestrator, log, .. } = &*service;
-        service.process = spawn(service.name, *port, database, orchestrator, log);
+        service.process = spawn(service.name, &service.environment, &service.log);
     }
 
     /// Asks every service to stop, and waits until it has done so in order.
@@ -160,13 +165,10 @@ impl Drop for Services {
     }
 }
 
-fn spawn(name: &str, port: u16, database: &str, orchestrator: &str, log: &Path) -> Child {
+fn spawn(name: &str, environment: &[(&str, String)], log: &Path) -> Child {
     let log = File::options().append(true).open(log).expect("the log");
     programs::command(name)
-        .env("PORT", port.to_string())
-        .env("DATABASE_URL", database)
-        .env("KAFKA_BROKERS", broker::brokers())
-        .env("ORCHESTRATOR_URL", orchestrator)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

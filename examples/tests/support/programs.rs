@@ -5,8 +5,17 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What the programs read from their environment; a test sets what it means to.
-const VARIABLES: [&str; 6] =
-    ["DATABASE_URL", "KAFKA_BROKERS", "LISTEN", "ORCHESTRATOR_URL", "PORT", "RUST_LOG"];
+const VARIABLES: [&str; 9] = [
+    "API_TOKENS",
+    "DATABASE_URL",
+    "KAFKA_BROKERS",
+    "LISTEN",
+    "LOG_FORMAT",
+    "ORCHESTRATOR_URL",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "PORT",
+    "RUST_LOG",
+];
 
 /// Prepares to run an example with nothing set.
 pub(crate) fn command(example: &str) -> Command {
