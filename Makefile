@@ -20,7 +20,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: check
-check: fmt-check lint doc build test ## Everything CI checks, except the e2e run
+check: fmt-check lint alerts doc build test ## Everything CI checks, except the e2e run
 
 .PHONY: test
 test: ## All tests and doctests, against a real PostgreSQL and Kafka
@@ -96,7 +96,11 @@ fmt-check: ## Is everything formatted?
 
 .PHONY: lint
 lint: ## Clippy; a warning is an error
-	$(CARGO) clippy --workspace --all-targets --features benches/instructions $(TEST_FEATURES) $(CARGO_FLAGS) -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --test e2e --features benches/instructions $(TEST_FEATURES) $(CARGO_FLAGS) -- -D warnings
+
+.PHONY: alerts
+alerts: ## Check the alert rules with Prometheus' promtool, fetched if it is missing
+	scripts/promtool
 
 .PHONY: doc
 doc: ## The API documentation; a warning is an error

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -130,10 +131,10 @@ impl Trace {
                 depth += 1;
                 at = parent;
             }
-            let millis = |nanos: u64| nanos as f64 / 1e6;
+            let millis = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64() * 1e3;
             let from = millis(span.start_time_unix_nano.saturating_sub(begin));
             let took = millis(span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano));
-            let name = format!("{:width$}{}", "", span.name, width = 2 * (depth - 1).max(0));
+            let name = format!("{:width$}{}", "", span.name, width = 2 * (depth - 1));
             writeln!(text, "{from:>9.2} ms {took:>9.2} ms  {service:<13} {name}").expect("text");
         }
         text

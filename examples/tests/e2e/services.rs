@@ -1,5 +1,6 @@
 //! The four services as processes: started, killed, started again.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -80,6 +81,18 @@ impl Services {
 
     pub(crate) fn orders(&self) -> Client {
         self.0[0].client()
+    }
+
+    /// Returns the names of the metrics that the services show.
+    pub(crate) async fn metrics(&self) -> BTreeSet<String> {
+        let mut metrics = BTreeSet::new();
+        for service in &self.0 {
+            let shown = service.client().text("/metrics").await.expect("an answer");
+            let types = shown.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+            let named = types.filter_map(|line| line.split(' ').next());
+            metrics.extend(named.map(ToOwned::to_owned));
+        }
+        metrics
     }
 
     /// Returns the URL of a service's database.

@@ -10,10 +10,11 @@ use tokio::time::{sleep, timeout};
 use crate::collector::{Collector, Trace};
 use crate::dice::Dice;
 use crate::services::{self, Services};
+use crate::support::metrics::Documented;
 use crate::{ALONE, broker};
 
 /// How long an order may take, and how long its spans are waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Who does what to an order that goes through: each is a hop over Kafka to a service and back.
 const CONFIRMED: [(&str, &str, &str); 5] = [
@@ -56,6 +57,11 @@ async fn an_order_is_one_trace_also_if_a_service_is_killed_in_between() {
         let works = trace.0.iter().filter(|it| works(&it.span.name)).count();
         assert_eq!(commits, works, "each decision and each command is a commit");
     }
+
+    let (shown, documented) = (services.metrics().await, Documented::read().metrics);
+    assert!(shown.is_subset(&documented), "{shown:?} is documented: {documented:?}");
+    // The others count what did not happen.
+    assert!(shown.len() >= 12, "{shown:?}");
 
     let names: Vec<_> = (0..10).map(|n| format!("trace-killed-{n}")).collect();
     for (n, order) in names.iter().enumerate() {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod database;
+pub(crate) mod metrics;
 pub(crate) mod programs;
 
 use std::time::Duration;
