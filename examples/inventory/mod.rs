@@ -6,9 +6,10 @@ mod handlers;
 mod seed;
 
 use saga_core::store::Transactional as _;
-use saga_core::{MemoryStore, Participant, Transport};
+use saga_core::{MemoryStore, Participant};
 use saga_postgres::PostgresStore;
 
+use crate::shared::broker::Broker;
 use crate::shared::contract::{INVENTORY, ReleaseInventory, ReserveInventory, SellInventory};
 use crate::shared::database::{self, Database};
 use crate::shared::service::{Service, Worker};
@@ -39,12 +40,12 @@ pub fn participant<C: StockRepository>() -> anyhow::Result<Participant<C>> {
 /// # Errors
 ///
 /// If two handlers claim one command.
-pub fn start<D>(database: D, transport: impl Transport) -> anyhow::Result<Service>
+pub fn start<D>(database: D, broker: impl Broker) -> anyhow::Result<Service>
 where
     D: Database<Connection: StockQueries>,
 {
-    let participant = participant()?.start(database.clone(), transport);
-    Ok(Service::new(INVENTORY, database.clone())
+    let participant = participant()?.start(database.clone(), broker.clone());
+    Ok(Service::new(INVENTORY, database.clone(), broker)
         .routes(api::router(database))
         .worker(Worker::Participant(participant)))
 }

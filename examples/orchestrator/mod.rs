@@ -3,9 +3,10 @@
 mod api;
 pub mod place_order;
 
-use saga_core::{Engine, SagaStore, Transport};
+use saga_core::{Engine, SagaStore};
 
 use self::place_order::{PlaceOrder, place_order};
+use crate::shared::broker::Broker;
 use crate::shared::contract::{ORCHESTRATOR, OrderCreated};
 use crate::shared::database::Database;
 use crate::shared::service::{Service, Worker};
@@ -15,16 +16,13 @@ use crate::shared::service::{Service, Worker};
 /// # Errors
 ///
 /// If the saga's definition has a mistake.
-pub fn start<D: Database + SagaStore>(
-    database: D,
-    transport: impl Transport,
-) -> anyhow::Result<Service> {
+pub fn start<D: Database + SagaStore>(database: D, broker: impl Broker) -> anyhow::Result<Service> {
     let engine = Engine::builder(ORCHESTRATOR, database.clone())
-        .transport(transport)
+        .transport(broker.clone())
         .saga(place_order()?)
         .start_on::<OrderCreated, PlaceOrder>(place_order::start)
         .start()?;
-    Ok(Service::new(ORCHESTRATOR, database)
+    Ok(Service::new(ORCHESTRATOR, database, broker)
         .routes(api::router(engine.clone()))
         .worker(Worker::Engine(engine)))
 }

@@ -9,9 +9,10 @@ pub mod story;
 pub mod together;
 
 use saga_core::store::Transactional as _;
-use saga_core::{Participant, Relay, Transport};
+use saga_core::{Participant, Relay};
 use saga_postgres::PostgresStore;
 
+use crate::shared::broker::Broker;
 use crate::shared::contract::{ConfirmOrder, ORDERS, RejectOrder};
 use crate::shared::database::{self, Database};
 use crate::shared::http::Client;
@@ -46,19 +47,15 @@ pub fn participant<C: OrderRepository>() -> anyhow::Result<Participant<C>> {
 /// # Errors
 ///
 /// If two handlers claim one command.
-pub fn start<D>(
-    database: D,
-    transport: impl Transport + Clone,
-    orchestrator: Client,
-) -> anyhow::Result<Service>
+pub fn start<D>(database: D, broker: impl Broker, orchestrator: Client) -> anyhow::Result<Service>
 where
     D: Database<Connection: OrderRepository>,
 {
-    let participant = participant()?.start(database.clone(), transport.clone());
+    let participant = participant()?.start(database.clone(), broker.clone());
     // What the API writes goes through the same outbox, but nobody's tick publishes it.
-    let relay = Relay::start(database.clone(), transport);
+    let relay = Relay::start(database.clone(), broker.clone());
     let api = Api::new(database.clone(), relay.waker(), orchestrator);
-    Ok(Service::new(ORDERS, database)
+    Ok(Service::new(ORDERS, database, broker)
         .routes(api.router())
         .for_customers()
         .worker(Worker::Participant(participant))

@@ -1,6 +1,7 @@
 //! What the four services have in common: the contract between them, and how a service starts,
 //! answers and stops.
 
+pub mod broker;
 pub mod config;
 pub mod contract;
 pub mod database;

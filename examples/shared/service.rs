@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use utoipa_axum::router::OpenApiRouter;
 
+use super::broker::Broker;
 use super::database::Database;
 use super::http::{self, Tokens};
 
@@ -36,10 +37,10 @@ pub enum Worker {
 
 impl Service {
     /// Makes a service that answers `/health` and `/ready`, and describes itself at `/docs`.
-    pub fn new(name: ParticipantName, database: impl Database) -> Self {
+    pub fn new(name: ParticipantName, database: impl Database, broker: impl Broker) -> Self {
         Self {
             name,
-            probes: http::probes(database),
+            probes: http::probes(database, broker),
             routes: OpenApiRouter::new(),
             is_for_customers: false,
             tokens: Tokens::default(),

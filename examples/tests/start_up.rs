@@ -92,9 +92,10 @@ fn what_is_no_option_or_no_port_is_said() {
     assert!(line.contains("LISTEN"), "{line}");
 }
 
-/// A broker that is away at the start is waited for; and a URL from a Python project works.
+/// A broker that is away at the start is waited for, and after a while others are to be asked instead; and a URL
+/// from a Python project works.
 #[tokio::test]
-async fn a_service_serves_while_the_broker_is_away() {
+async fn a_service_serves_while_the_broker_is_away_and_says_so() {
     let databases = Databases::new("examples_start_up_").await;
     let url = databases.create("payments").await;
     let url = url.replacen("://", "+asyncpg://", 1);
@@ -108,17 +109,23 @@ async fn a_service_serves_while_the_broker_is_away() {
         .expect("the program runs");
 
     let client = Client::new(&format!("http://{address}")).expect("a URL");
-    let ready = async {
-        while !matches!(client.get("/ready").await, Ok((status, _)) if status == 200) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    let says = async |expected: u16| loop {
+        match client.get("/ready").await {
+            Ok((status, problem)) if status == expected => break problem,
+            _ => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     };
-    let ready = tokio::time::timeout(Duration::from_secs(30), ready).await;
+    let ready = tokio::time::timeout(Duration::from_secs(30), says(200)).await;
+    let not_ready = tokio::time::timeout(Duration::from_secs(30), says(503)).await;
+    let shown = client.get("/accounts/u-1").await;
     let ended = service.try_wait().expect("its state");
     service.kill().expect("stop it");
     service.wait().expect("its end");
     assert_eq!(ended, None, "it must not give up");
     ready.expect("the service is ready");
+    let problem = not_ready.expect("the broker is missed");
+    assert!(problem["detail"].as_str().is_some_and(|it| it.contains("broker")), "{problem}");
+    assert_eq!(shown.expect("it still serves").0, 200);
 }
 
 fn configured(service: &str, database_url: &str) -> Command {

@@ -17,6 +17,9 @@ use crate::error::{refused_setting, request_failed, topic_failed, wrong_configur
 
 /// How long a question to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a broker that is only asked whether it is there may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+const CHECK: &str = "asking for a broker";
 /// How long a number of partitions is taken for granted.
 const FRESH: Duration = Duration::from_mins(1);
 /// How long a topic may take from being created to being known to every broker.
@@ -84,6 +87,15 @@ impl Catalog {
         }
     }
 
+    /// Makes sure that a broker answers. It blocks.
+    fn check(&self) -> Result<(), TransportError> {
+        let client = self.client.as_ref().expect("only dropping takes the client away");
+        // One topic is enough; without a name all of them are told.
+        let topic = self.lock().keys().next().cloned();
+        let answer = client.fetch_metadata(topic.as_ref().map(Topic::as_str), CHECK_TIMEOUT);
+        answer.map(drop).map_err(|error| request_failed(error, CHECK))
+    }
+
     fn remember(&self, topic: &Topic, partitions: u32) {
         self.lock().insert(topic.clone(), Known { partitions, since: Instant::now() });
     }
@@ -137,6 +149,12 @@ pub(crate) async fn partitions(
     }
     let (catalog, topic) = (Arc::clone(catalog), topic.clone());
     blocking("asking for a topic", move || catalog.partitions(&topic, REQUEST_TIMEOUT)).await
+}
+
+/// Makes sure that a broker answers, without blocking a thread that runs futures.
+pub(crate) async fn check(catalog: &Arc<Catalog>) -> Result<(), TransportError> {
+    let catalog = Arc::clone(catalog);
+    blocking(CHECK, move || catalog.check()).await
 }
 
 /// Creates those topics that do not exist, and waits until they are known.

@@ -29,6 +29,17 @@ impl KafkaTransport {
         let catalog = Arc::new(Catalog::new(&config)?);
         Ok(Self { config, catalog })
     }
+
+    /// Makes sure that a broker answers, within a second: for a check of whether a service is ready.
+    ///
+    /// Nothing else needs it: engines, participants and relays wait for a broker that is away.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError::Unavailable`] if none does, [`TransportError::Configuration`] if none can.
+    pub async fn check(&self) -> Result<(), TransportError> {
+        topics::check(&self.catalog).await
+    }
 }
 
 impl Transport for KafkaTransport {

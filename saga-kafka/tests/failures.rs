@@ -156,6 +156,31 @@ async fn a_broker_that_comes_back_is_used_again() {
     assert_eq!(values, expected, "in order, once");
 }
 
+#[tokio::test]
+async fn a_service_can_ask_whether_a_broker_is_there() {
+    let (cluster, config) = mock();
+    let transport = transport(config);
+    transport.check().await.expect("it is there, before any topic is known");
+    transport.ensure_topics(&[TOPIC]).await.expect("the topic is there");
+    transport.check().await.expect("it is there");
+    cluster.broker_down(1).expect("the mock broker goes down");
+    let asked = Instant::now();
+    let error = timeout(PATIENCE, async {
+        loop {
+            // What was on its way when the broker went down may still be answered.
+            if let Err(error) = transport.check().await {
+                break error;
+            }
+        }
+    });
+    let error = error.await.expect("it is missed");
+    assert!(matches!(error, TransportError::Unavailable { .. }), "{error:?}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    cluster.broker_up(1).expect("the mock broker comes up");
+    let back = timeout(PATIENCE, async { while transport.check().await.is_err() {} });
+    back.await.expect("it is found again");
+}
+
 /// F10.
 #[tokio::test]
 async fn nothing_hangs_on_a_broker_that_stays_away() {

@@ -1,5 +1,8 @@
 //! What whoever runs a service asks it.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, header};
@@ -8,9 +11,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{Problem, ShownProblem, documented};
+use crate::shared::broker::Broker;
 use crate::shared::database::Database;
 use crate::shared::telemetry;
 
+/// How long a broker may be away before others are asked instead: what is accepted meanwhile waits in the outbox.
+const BROKER_MAY_BE_AWAY: Duration = Duration::from_secs(5);
 /// What metrics are written in.
 const TEXT: &str = "text/plain; version=0.0.4";
 
@@ -22,13 +28,38 @@ struct Health {
     status: &'static str,
 }
 
-/// Answers `/health` (the process runs), `/ready` (its database answers) and `/metrics`.
-pub fn probes<D: Database>(database: D) -> OpenApiRouter {
+/// What a service needs to be of use.
+#[derive(Clone)]
+struct Needs<D, B> {
+    database: D,
+    broker: B,
+    /// Since when the broker has not answered.
+    away_since: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Answers `/health` (the process runs), `/ready` (its database and its broker answer) and `/metrics`.
+pub fn probes(database: impl Database, broker: impl Broker) -> OpenApiRouter {
+    let needs = Needs { database, broker, away_since: Arc::default() };
     OpenApiRouter::new()
         .routes(documented(__path_health, health))
-        .routes(documented(__path_ready, ready::<D>))
         .routes(documented(__path_metrics, metrics))
-        .with_state(database)
+        .merge(needs.probe())
+}
+
+impl<D: Database, B: Broker> Needs<D, B> {
+    fn probe(self) -> OpenApiRouter {
+        OpenApiRouter::new().routes(documented(__path_ready, ready::<D, B>)).with_state(self)
+    }
+
+    /// Returns true if the broker has not answered for longer than a restart of it takes.
+    async fn is_broker_away(&self) -> bool {
+        let answers = self.broker.answers().await;
+        let mut since = self.away_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers {
+            *since = None;
+        }
+        !answers && since.get_or_insert_with(Instant::now).elapsed() > BROKER_MAY_BE_AWAY
+    }
 }
 
 /// Says that the process runs.
@@ -40,17 +71,25 @@ async fn health() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Says whether requests can be served: whether the database answers.
+/// Says whether requests can be served: whether the database answers and its tables are there, and whether the broker
+/// has answered of late.
 #[utoipa::path(
     get, path = "/ready", tag = "probes",
     responses(
         (status = 200, description = "They can.", body = Health),
-        (status = 503, description = "The database does not answer.", body = ShownProblem, content_type = "application/problem+json"),
+        (status = 503, description = "The database does not answer, or the broker is away.", body = ShownProblem, content_type = "application/problem+json"),
     ),
 )]
-async fn ready<D: Database>(State(database): State<D>) -> Result<Json<Health>, Problem> {
-    if !database.is_ready().await {
+async fn ready<D: Database, B: Broker>(
+    State(needs): State<Needs<D, B>>,
+) -> Result<Json<Health>, Problem> {
+    let (has_database, lacks_broker) =
+        tokio::join!(needs.database.is_ready(), needs.is_broker_away());
+    if !has_database {
         return Err(Problem::unavailable("the database does not answer"));
+    }
+    if lacks_broker {
+        return Err(Problem::unavailable("the broker does not answer; what is accepted waits"));
     }
     Ok(Json(Health { status: "ready" }))
 }
