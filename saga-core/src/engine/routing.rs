@@ -1,6 +1,7 @@
 //! Where records go: home partitions, and who owns which.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::work::Work;
 use crate::machine::OutgoingCommand;
@@ -16,8 +17,23 @@ pub(super) struct Routing {
     /// The number of partitions of the topics that replies come from, if they all have the same.
     home_size: Option<u32>,
     owned: BTreeSet<u32>,
-    next_home: usize,
+    home: Home,
 }
+
+/// Whose turn it is to be the home of the sagas that start.
+#[derive(Default)]
+struct Home {
+    turn: usize,
+    since: Timestamp,
+    /// How many sagas have started since.
+    sagas: usize,
+}
+
+/// How long it is one partition's turn. What runs at the same time then travels in few batches instead of one
+/// for each partition, and a broker takes a request for each.
+const TURN: Duration = Duration::from_millis(250);
+/// It is another's turn after so many sagas: a burst is for all members of a group.
+const TURN_SAGAS: usize = 128;
 
 impl Routing {
     /// Learns the sizes of the topics: those that are received from and those that are sent to.
@@ -45,16 +61,20 @@ impl Routing {
         &self.owned
     }
 
-    /// Chooses the home of the sagas that start in one tick: the owned partitions take turns.
-    pub(super) fn next_home(&mut self) -> u32 {
-        self.next_home = self.next_home.wrapping_add(1);
+    /// Chooses the home of sagas that start now: the owned partitions take turns.
+    pub(super) fn home(&mut self, sagas: usize, now: Timestamp) -> u32 {
+        let Home { turn, since, sagas: before } = &mut self.home;
+        if *before >= TURN_SAGAS || now.since(*since) >= TURN {
+            (*turn, *since, *before) = (turn.wrapping_add(1), now, 0);
+        }
+        *before += sagas;
         match self.owned.len() {
             0 => {
                 // Nothing is owned yet; whoever will own the partition goes on with the saga.
-                let turn = u32::try_from(self.next_home % 1024).unwrap_or(0);
+                let turn = u32::try_from(*turn % 1024).unwrap_or(0);
                 turn % self.home_size.unwrap_or(1)
             }
-            owned => self.owned.iter().nth(self.next_home % owned).copied().unwrap_or(0),
+            owned => self.owned.iter().nth(*turn % owned).copied().unwrap_or(0),
         }
     }
 
@@ -106,4 +126,26 @@ pub(super) fn envelope(
         }),
         payload: command.payload.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_starts_together_has_one_home_and_a_burst_has_all() {
+        let at = |millis: u64| Timestamp::default() + Duration::from_millis(millis);
+        let partition = |number| Partition { topic: Topic::new("shop.events"), number };
+        let mut routing = Routing::default();
+        routing.assign(&[2, 5, 7].map(partition));
+        let first = routing.home(1, at(1_000));
+        assert!(routing.owned().contains(&first));
+        assert_eq!(routing.home(1, at(1_249)), first, "it is its turn");
+        let second = routing.home(1, at(1_250));
+        assert_ne!(second, first, "its turn is over");
+        let burst: BTreeSet<_> = (0..3).map(|_| routing.home(TURN_SAGAS, at(1_251))).collect();
+        assert_eq!(burst, *routing.owned(), "so many sagas are for all");
+        routing.revoke(&[2, 5].map(partition));
+        assert_eq!(routing.home(1, at(1_252)), 7, "what is not owned is nobody's home");
+    }
 }

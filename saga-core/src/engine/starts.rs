@@ -23,7 +23,8 @@ pub(super) struct Starting {
 impl Worker {
     /// Decides the start of new sagas. Starts under one key are one start.
     pub(super) fn begin(&mut self, starts: Vec<Start>) -> Vec<Starting> {
-        let (home, now) = (self.routing.next_home(), self.now());
+        let now = self.now();
+        let home = self.routing.home(starts.len(), now);
         let mut starting: Vec<Starting> = Vec::with_capacity(starts.len());
         let mut by_key = HashMap::new();
         for start in starts {
