@@ -53,10 +53,11 @@ RATE ?= 500
 SECONDS ?= 60
 
 .PHONY: load
-load: ## Drive the system that `make up` started: RATE=500 orders a second for SECONDS=60, and a histogram
+load: ## Drive the system that `make up` started: RATE=500 orders a second for SECONDS=60, a histogram, and with TABLE=1 the README's table
 	$(CARGO) build --quiet --release -p examples --example load $(CARGO_FLAGS)
 	@environment=$$(scripts/services env); eval "$$environment"; \
-	  target/release/examples/load --rate $(RATE) --seconds $(SECONDS) --svg target/load.svg $$(scripts/system processes)
+	  target/release/examples/load --rate $(RATE) --seconds $(SECONDS) --svg target/load.svg \
+    $(if $(TABLE),--table examples/README.md) $$(scripts/system processes)
 
 .PHONY: e2e
 e2e: ## The long run: the example services with faults injected
@@ -101,6 +102,10 @@ lint: ## Clippy; a warning is an error
 .PHONY: alerts
 alerts: ## Check the alert rules with Prometheus' promtool, fetched if it is missing
 	scripts/promtool
+
+.PHONY: api-check
+api-check: ## Ask the services what their descriptions allow and do not, with Schemathesis; EXAMPLES=50
+	CARGO_FLAGS="$(CARGO_FLAGS)" scripts/api-check
 
 .PHONY: doc
 doc: ## The API documentation; a warning is an error
