@@ -45,6 +45,9 @@ struct Arguments {
     /// Where the histogram is drawn, as SVG.
     #[arg(long)]
     svg: Option<PathBuf>,
+    /// A text whose table of figures is written anew, such as the README.
+    #[arg(long)]
+    table: Option<PathBuf>,
     /// A process whose memory is reported, by a name for it: `orders=1234`.
     #[arg(long = "process", value_name = "NAME=PID")]
     processes: Vec<String>,
@@ -79,8 +82,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (placed, ended) = measured?;
     let report = Report::new(rate, &placed[before as usize..], &ended);
     print!("{report}");
-    for process in &arguments.processes {
-        println!("{}", report::memory(process)?);
+    let memory: Vec<_> =
+        arguments.processes.iter().map(|it| report::memory(it)).collect::<Result<_, _>>()?;
+    memory.iter().for_each(|line| println!("{line}"));
+    if let Some(path) = &arguments.table {
+        let text = std::fs::read_to_string(path);
+        let text = text.with_context(|| format!("{} cannot be read", path.display()))?;
+        std::fs::write(path, report.put_into(&text, &memory)?)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
     }
     if let Some(path) = &arguments.svg {
         std::fs::write(path, report.to_svg())
