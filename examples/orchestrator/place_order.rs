@@ -1,17 +1,6 @@
-//! The saga: what it takes to place an order, in which order, and how each step is undone.
+//! The saga: what it takes to place an order, in which order, and how each step is undone. The README draws it.
 //!
-//! ```text
-//!             reserve inventory ──► authorize payment ──► capture payment ──┬► confirm order
-//!                     │                     │                (the pivot)     └► sell inventory
-//!                     ▼                     ▼
-//!  reject order ◄── release inventory ◄── void payment
-//! ```
-//!
-//! Up to the pivot a refusal turns the saga back, and what was done is undone in reverse order.
-//! After it there is no way but forward: what follows is asked for until it succeeds.
-//!
-//! Nothing here does anything. Each step says *what* to ask for; the engine stores it, sends it,
-//! waits, retries and survives crashes.
+//! Nothing here does anything. Each step says *what* to ask for; the engine sends it, waits, retries and survives crashes.
 
 use saga_core::{
     Cause, Compensate, DefinitionError, IdempotencyKey, Json, Saga, SagaData, SagaName, Step,
@@ -20,10 +9,9 @@ use saga_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::shared::contract::{
-    AuthorizePayment, CapturePayment, ConfirmOrder, OrderCreated, RejectOrder, ReleaseInventory,
-    ReserveInventory, SellInventory, VoidPayment,
+    AuthorizePayment, CapturePayment, ConfirmOrder, Item, OrderCreated, RejectOrder,
+    ReleaseInventory, ReserveInventory, SellInventory, VoidPayment,
 };
-use crate::shared::messages::inventory::Item;
 use crate::shared::money::Money;
 
 /// Puts the saga together.
@@ -58,8 +46,7 @@ impl SagaData for PlaceOrder {
     type Codec = Json;
 }
 
-/// Makes a saga of the fact that an order was created. The order's id is the key, so that a fact
-/// which arrives twice starts one saga.
+/// Makes a saga of the fact that an order was created. A fact that comes twice starts one: the order's id is the key.
 #[must_use]
 pub fn start(created: OrderCreated) -> Option<(IdempotencyKey, PlaceOrder)> {
     let key = IdempotencyKey::new(&created.order_id).ok()?;

@@ -6,7 +6,7 @@
 use saga_core::{Command, Fact, Message, MessageType, ParticipantName, Protobuf};
 
 pub use super::messages::inventory::{
-    InventoryRejected, InventoryReleased, InventoryReserved, InventorySold, ReleaseInventory,
+    InventoryRejected, InventoryReleased, InventoryReserved, InventorySold, Item, ReleaseInventory,
     ReserveInventory, SellInventory,
 };
 pub use super::messages::orders::{
