@@ -250,8 +250,8 @@ impl Outlet {
 
     /// Tells what has waited longest.
     fn tell(&self) {
-        let waiting = self.rows.front().map(|row| row.id).into_iter().chain(self.refused.ids());
-        self.telemetry.waits(waiting.min());
+        let (front, refused) = (self.rows.front().map(|row| row.id), self.refused.ids().next());
+        self.telemetry.waits(front.into_iter().chain(refused).min());
     }
 
     /// Waits until the broker has everything, at most 5 s.
