@@ -89,7 +89,9 @@ impl Services {
         for service in &self.0 {
             let shown = service.client().text("/metrics").await.expect("an answer");
             let types = shown.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+            // The exporter adds one about itself.
             let named = types.filter_map(|line| line.split(' ').next());
+            let named = named.filter(|name| *name != "target_info");
             metrics.extend(named.map(ToOwned::to_owned));
         }
         metrics
