@@ -97,7 +97,8 @@ fmt-check: ## Is everything formatted?
 
 .PHONY: lint
 lint: ## Clippy; a warning is an error
-	$(CARGO) clippy --workspace --all-targets --test e2e --features benches/instructions $(TEST_FEATURES) $(CARGO_FLAGS) -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features benches/instructions $(TEST_FEATURES) $(CARGO_FLAGS) -- -D warnings
+	$(CARGO) clippy -p examples --test e2e $(CARGO_FLAGS) -- -D warnings
 
 .PHONY: alerts
 alerts: ## Check the alert rules with Prometheus' promtool, fetched if it is missing

@@ -104,7 +104,7 @@ fn missing(trace: &Trace, hops: &[(&str, &str, &str)]) -> Vec<String> {
 async fn settled(
     collector: &Collector,
     order: &str,
-    missing: impl Fn(&Trace) -> Vec<String> + Send,
+    missing: impl Fn(&Trace) -> Vec<String> + Send + Sync,
 ) -> Trace {
     let complete = async {
         loop {
