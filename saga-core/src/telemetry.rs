@@ -47,7 +47,7 @@
 //! | `decide`, and the saga's name | the engine deciding | the decision being durable; what was decided are its events |
 //! | `process`, and the command's type | a participant beginning with a command | its answer being durable |
 //! | `commit` | the database being asked to commit | its answer; a child of one of the two before |
-//! | `tick` | as `decide` | a trace of its own, with a link to each saga that it decided on |
+//! | `tick` | as `decide` | a trace of its own, with a link to each saga that it decided on, at most 128 |
 //!
 //! While a handler works, the saga's trace is the current OpenTelemetry context, so that what it calls joins in; a
 //! [`HandleAll`](crate::HandleAll) has that of the first of its commands.
@@ -56,13 +56,16 @@
 
 use std::time::{Duration, SystemTime};
 
+use opentelemetry::global::{self, BoxedTracer};
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 use opentelemetry::trace::{
-    SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+    Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _,
+    TraceFlags, TraceId, TraceState, Tracer as _,
 };
-use opentelemetry::{Context, KeyValue, global};
+use opentelemetry::{Context, KeyValue};
 
-use crate::Timestamp;
+use crate::store::DeadLetter;
+use crate::{ParticipantName, Timestamp};
 
 /// Who tells: the name of the meter and of the tracer.
 pub(crate) const SCOPE: &str = "saga-core";
@@ -97,10 +100,54 @@ pub(crate) fn seconds(name: &'static str, description: &'static str) -> Histogra
     histogram.with_boundaries(SECONDS.to_vec()).build()
 }
 
-/// Makes the counter of messages that were set aside.
-pub(crate) fn dead_letters() -> Counter<u64> {
-    let (meter, description) = (meter(), "Messages that were set aside");
-    meter.u64_counter("saga.dead_letters").with_description(description).build()
+/// Counts the messages that a service sets aside.
+pub(crate) struct SetAside {
+    service: KeyValue,
+    letters: Counter<u64>,
+}
+
+impl SetAside {
+    pub(crate) fn new(service: &ParticipantName) -> Self {
+        let (meter, description) = (meter(), "Messages that were set aside");
+        let letters = meter.u64_counter("saga.dead_letters").with_description(description).build();
+        Self { service: name(label::SERVICE, service.as_str()), letters }
+    }
+
+    pub(crate) fn tell(&self, letters: &[DeadLetter]) {
+        for letter in letters {
+            self.letters.add(1, &[self.service.clone(), name(label::REASON, &letter.reason)]);
+        }
+    }
+}
+
+/// When something was begun, and when the commit of what came of it began and ended.
+#[derive(Clone, Copy)]
+pub(crate) struct WorkTimes {
+    pub(crate) begun: SystemTime,
+    pub(crate) committing: SystemTime,
+    pub(crate) committed: SystemTime,
+}
+
+impl WorkTimes {
+    /// Makes the span of what was committed, with that of the commit in it.
+    pub(crate) fn tell(
+        self,
+        tracer: &BoxedTracer,
+        work: SpanBuilder,
+        failure: Option<String>,
+        parent: &Context,
+    ) -> SpanContext {
+        let mut work = tracer.build_with_context(work.with_start_time(self.begun), parent);
+        if let Some(failure) = failure {
+            work.set_status(Status::error(failure));
+        }
+        let inside = Context::new().with_remote_span_context(work.span_context().clone());
+        let commit = SpanBuilder::from_name("commit").with_kind(SpanKind::Client);
+        let commit = commit.with_start_time(self.committing);
+        tracer.build_with_context(commit, &inside).end_with_timestamp(self.committed);
+        work.end_with_timestamp(self.committed);
+        work.span_context().clone()
+    }
 }
 
 /// Makes a label of a name.

@@ -82,7 +82,7 @@ impl Worker {
             let rows = self.rows(&outgoing, &mut tick);
             match self.store.commit(tick).await {
                 Ok(()) => {
-                    self.telemetry.set_aside(&letters);
+                    self.telemetry.set_aside.tell(&letters);
                     self.publish(rows);
                     self.waited_for_the_store(asked);
                     return Ok(());

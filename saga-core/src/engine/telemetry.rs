@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::global::{self, BoxedSpan, BoxedTracer};
 use opentelemetry::metrics::{Counter, Histogram};
 use opentelemetry::trace::{
-    Event as SpanEvent, Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status as SpanStatus,
-    TraceContextExt as _, Tracer as _,
+    Event as SpanEvent, Link, Span as _, SpanBuilder, SpanContext, SpanKind, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue};
 
@@ -14,8 +13,7 @@ use super::work::Work;
 use crate::definition::Definition;
 use crate::ids::made_at;
 use crate::machine::{HistoryEntry, HistoryKind, Progress};
-use crate::store::DeadLetter;
-use crate::telemetry::{self, label, machine_time, name, seconds};
+use crate::telemetry::{self, SetAside, WorkTimes, label, machine_time, name, seconds};
 use crate::{ParticipantName, StepName, Timestamp};
 
 /// Most sagas that a tick links to: what exporters keep by default.
@@ -23,7 +21,6 @@ const LINKS_MAX: u64 = 128;
 
 /// The instruments of an engine.
 pub(super) struct Telemetry {
-    service: KeyValue,
     tracer: BoxedTracer,
     started: Counter<u64>,
     completed: Counter<u64>,
@@ -36,7 +33,7 @@ pub(super) struct Telemetry {
     timer_lag: Histogram<f64>,
     tick_size: Histogram<u64>,
     commit_duration: Histogram<f64>,
-    dead_letters: Counter<u64>,
+    pub(super) set_aside: SetAside,
 }
 
 /// When a tick was decided, and when its commit began and ended, by the store's clock.
@@ -58,7 +55,6 @@ impl Telemetry {
         let counter =
             |name, description| meter.u64_counter(name).with_description(description).build();
         Self {
-            service: name(label::SERVICE, service.as_str()),
             tracer: global::tracer(telemetry::SCOPE),
             started: counter("saga.started", "Sagas that were accepted"),
             completed: counter("saga.completed", "Sagas of which every step succeeded"),
@@ -75,7 +71,7 @@ impl Telemetry {
                 .with_boundaries((0..=10).map(|power| f64::from(1 << power)).collect())
                 .build(),
             commit_duration: seconds("saga.tick.commit.duration", "What a commit took"),
-            dead_letters: telemetry::dead_letters(),
+            set_aside: SetAside::new(service),
         }
     }
 
@@ -87,13 +83,6 @@ impl Telemetry {
     /// Tells that a timer fired so much later than it was due.
     pub(super) fn timer_fired(&self, lag: Duration) {
         self.timer_lag.record(lag.as_secs_f64(), &[]);
-    }
-
-    /// Tells that messages were set aside.
-    pub(super) fn set_aside(&self, letters: &[DeadLetter]) {
-        for letter in letters {
-            self.dead_letters.add(1, &[self.service.clone(), name(label::REASON, &letter.reason)]);
-        }
     }
 
     /// Tells what a tick that is durable did to sagas.
@@ -198,24 +187,16 @@ impl Telemetry {
         let events = work.history().iter().map(|entry| times.event(entry));
         let span = SpanBuilder::from_name(format!("decide {}", work.name()))
             .with_kind(if work.cause.is_some() { SpanKind::Consumer } else { SpanKind::Internal })
-            .with_start_time(times.machine(times.decided))
             .with_attributes(saga.into_iter().chain(cause))
             .with_links(vec![Link::new(tick.clone(), Vec::new(), 0)])
             .with_events(events.collect());
-        let mut span = self.tracer.build_with_context(span, parent);
-        if let Some(failure) = work.progress().and_then(Progress::failure) {
-            span.set_status(SpanStatus::error(failure.code.clone()));
-        }
-        let decided = span.span_context().clone();
-        let inside = Context::new().with_span(span);
-        let commit = SpanBuilder::from_name("commit")
-            .with_kind(SpanKind::Client)
-            .with_start_time(times.machine(times.committing));
-        self.tracer
-            .build_with_context(commit, &inside)
-            .end_with_timestamp(times.machine(times.committed));
-        inside.span().end_with_timestamp(times.machine(times.committed));
-        decided
+        let failure = work.progress().and_then(Progress::failure).map(|it| it.code.clone());
+        let times = WorkTimes {
+            begun: times.machine(times.decided),
+            committing: times.machine(times.committing),
+            committed: times.machine(times.committed),
+        };
+        times.tell(&self.tracer, span, failure, parent)
     }
 }
 

@@ -194,9 +194,9 @@ impl Worker {
             self.pace.took(asked, begun.elapsed());
         }
         let (committed, ahead_us) = (self.now(), self.clock_offset_us);
+        self.publish(rows);
         let changed = works.all.iter_mut().chain(round.starting.iter_mut().map(|it| &mut it.work));
         self.telemetry.committed(changed, &Times { decided, committing, committed, ahead_us });
-        self.publish(rows);
         self.finish(std::mem::take(round), works, came);
         Ok(())
     }

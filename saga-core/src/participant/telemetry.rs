@@ -1,16 +1,13 @@
 //! What a participant tells: the commands whose answers are durable, as metrics and spans.
 
+use opentelemetry::KeyValue;
 use opentelemetry::global::{self, BoxedTracer};
 use opentelemetry::metrics::{Counter, Histogram};
-use opentelemetry::trace::{
-    Span as _, SpanBuilder, SpanKind, Status as SpanStatus, TraceContextExt as _, Tracer as _,
-};
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::trace::{SpanBuilder, SpanKind};
 
 use super::barrier::headers;
 use crate::message::Envelope;
-use crate::store::DeadLetter;
-use crate::telemetry::{self, label, machine_time, name, seconds};
+use crate::telemetry::{self, SetAside, WorkTimes, label, machine_time, name, seconds};
 use crate::time::now;
 use crate::{ParticipantName, Timestamp, Topic};
 
@@ -22,7 +19,7 @@ pub(super) struct Telemetry {
     tracer: BoxedTracer,
     duration: Histogram<f64>,
     duplicates: Counter<u64>,
-    dead_letters: Counter<u64>,
+    pub(super) set_aside: SetAside,
 }
 
 /// When a participant began with commands, and when it asked for the commit of what came of them.
@@ -47,7 +44,7 @@ impl Telemetry {
                 .u64_counter("saga.inbox.duplicates")
                 .with_description("Commands that were answered from the inbox")
                 .build(),
-            dead_letters: telemetry::dead_letters(),
+            set_aside: SetAside::new(service),
         }
     }
 
@@ -55,13 +52,6 @@ impl Telemetry {
     pub(super) fn duplicates(&self, commands: u64) {
         if commands > 0 {
             self.duplicates.add(commands, std::slice::from_ref(&self.service));
-        }
-    }
-
-    /// Tells that messages were set aside.
-    pub(super) fn set_aside(&self, letters: &[DeadLetter]) {
-        for letter in letters {
-            self.dead_letters.add(1, &[self.service.clone(), name(label::REASON, &letter.reason)]);
         }
     }
 
@@ -80,19 +70,13 @@ impl Telemetry {
         ];
         let span = SpanBuilder::from_name(format!("process {}", command.message_type))
             .with_kind(SpanKind::Consumer)
-            .with_start_time(machine_time(times.begun, 0))
             .with_attributes(self.process.iter().cloned().chain(about));
-        let inside = Context::new().with_span(self.tracer.build_with_context(span, &parent));
-        if let Some(failure) = failure {
-            inside.span().set_status(SpanStatus::error(failure));
-        }
-        let commit = SpanBuilder::from_name("commit")
-            .with_kind(SpanKind::Client)
-            .with_start_time(machine_time(times.committing, 0));
-        self.tracer
-            .build_with_context(commit, &inside)
-            .end_with_timestamp(machine_time(committed, 0));
-        inside.span().end_with_timestamp(machine_time(committed, 0));
+        let times = WorkTimes {
+            begun: machine_time(times.begun, 0),
+            committing: machine_time(times.committing, 0),
+            committed: machine_time(committed, 0),
+        };
+        times.tell(&self.tracer, span, failure, &parent);
     }
 }
 

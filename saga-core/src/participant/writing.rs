@@ -62,7 +62,7 @@ impl<S: Inbox> Service<S> {
         while let Err(error) = self.write_at_once(&written).await {
             outage.outlast(error).await?;
         }
-        self.telemetry.set_aside(&written.dead_letters);
+        self.telemetry.set_aside.tell(&written.dead_letters);
         Ok(())
     }
 
