@@ -82,6 +82,34 @@ impl Report {
         classes
     }
 
+    /// Puts the figures into the table of a text, in place of those that are there.
+    ///
+    /// # Errors
+    ///
+    /// If the text has no place for them.
+    pub(super) fn put_into(&self, text: &str, processes: &[String]) -> anyhow::Result<String> {
+        let places = text.split_once(TABLE).and_then(|(before, rest)| {
+            let (_, after) = rest.split_once(TABLE_END)?;
+            Some((before, after))
+        });
+        let (before, after) = places.with_context(|| format!("it has no `{TABLE}`"))?;
+        let mut table =
+            String::from("| | median | 90 % | 99 % | longest |\n|---|---|---|---|---|\n");
+        for (name, times) in [("accepted", &self.accepted), ("ended", &self.ended)] {
+            let [p50, p90, p99, most] = [50, 90, 99, 100].map(|percent| shown(at(times, percent)));
+            writeln!(table, "| {name} within | {p50} | {p90} | {p99} | {most} |")?;
+        }
+        let Self { rate, confirmed, per_second, .. } = self;
+        writeln!(
+            table,
+            "\n{rate} orders a second were asked for, {per_second} a second ended; {confirmed} were confirmed."
+        )?;
+        let processes =
+            processes.iter().map(|it| it.split_whitespace().collect::<Vec<_>>().join(" "));
+        writeln!(table, "Memory: {}.", processes.collect::<Vec<_>>().join("; "))?;
+        Ok(format!("{before}{TABLE}\n{table}{TABLE_END}{after}"))
+    }
+
     /// Draws the histogram.
     pub(super) fn to_svg(&self) -> String {
         let classes = self.classes();
@@ -139,36 +167,6 @@ impl fmt::Display for Report {
             writeln!(f, "  ≤ {:>8}  {count:>7}  {bar}", shown(bound))?;
         }
         Ok(())
-    }
-}
-
-impl Report {
-    /// Puts the figures into the table of a text, in place of those that are there.
-    ///
-    /// # Errors
-    ///
-    /// If the text has no place for them.
-    pub(super) fn put_into(&self, text: &str, processes: &[String]) -> anyhow::Result<String> {
-        let places = text.split_once(TABLE).and_then(|(before, rest)| {
-            let (_, after) = rest.split_once(TABLE_END)?;
-            Some((before, after))
-        });
-        let (before, after) = places.with_context(|| format!("it has no `{TABLE}`"))?;
-        let mut table =
-            String::from("| | median | 90 % | 99 % | longest |\n|---|---|---|---|---|\n");
-        for (name, times) in [("accepted", &self.accepted), ("confirmed", &self.ended)] {
-            let [p50, p90, p99, most] = [50, 90, 99, 100].map(|percent| shown(at(times, percent)));
-            writeln!(table, "| {name} within | {p50} | {p90} | {p99} | {most} |")?;
-        }
-        let Self { rate, confirmed, per_second, .. } = self;
-        writeln!(
-            table,
-            "\n{rate} orders a second were asked for, {per_second} a second ended; {confirmed} were confirmed."
-        )?;
-        let processes =
-            processes.iter().map(|it| it.split_whitespace().collect::<Vec<_>>().join(" "));
-        writeln!(table, "Memory: {}.", processes.collect::<Vec<_>>().join("; "))?;
-        Ok(format!("{before}{TABLE}\n{table}{TABLE_END}{after}"))
     }
 }
 
