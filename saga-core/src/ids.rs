@@ -49,6 +49,15 @@ macro_rules! uuid_id {
     };
 }
 
+/// Where FNV-1a begins.
+pub(crate) const FNV: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Goes on with FNV-1a. What comes of it is stored, so it never changes.
+pub(crate) fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
+    let add = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    bytes.iter().fold(hash, add)
+}
+
 /// Returns the lowest id of a time: ids that were made before it sort before this one.
 pub(crate) fn first_at(time: Timestamp) -> Uuid {
     let millis = u64::try_from(time.as_micros() / 1_000).unwrap_or(0);

@@ -82,6 +82,7 @@
 //! | say what services tell each other | [`Message`], [`Command`], [`Fact`], [`Reply`] |
 //! | run sagas, look at them, act on them | [`Engine`] |
 //! | carry out commands | [`Participant`], [`Handle`], [`HandleAll`], [`HandleExternal`] |
+//! | handle facts of other services, exactly once | [`HandleFact`] |
 //! | publish what a transaction of your own made true | [`OutboxRow::fact`](store::OutboxRow::fact), [`Relay`] |
 //! | deal with what was set aside | [`LetterTask`], [`DeadLetters`](store::DeadLetters) |
 //! | drop what is over | [`Retention`], [`RetentionPolicy`] |
@@ -104,6 +105,7 @@ pub mod definition;
 pub mod engine;
 pub mod error;
 pub mod guide;
+mod held;
 pub mod ids;
 mod letter_task;
 pub mod machine;
@@ -135,8 +137,8 @@ pub use machine::Status;
 pub use message::{Command, Envelope, Fact, Message, Rejection, Reply};
 pub use names::{InvalidName, MessageType, ParticipantName, SagaName, StepName, Topic};
 pub use participant::{
-    Context, Handle, HandleAll, HandleExternal, HandlerError, HandlerResult, Inbox, Participant,
-    ParticipantBuilder, RunningParticipant, Terminal,
+    Context, FactContext, Handle, HandleAll, HandleExternal, HandleFact, HandlerError,
+    HandlerResult, Inbox, Participant, ParticipantBuilder, RunningParticipant, Terminal,
 };
 pub use policy::retention::RetentionPolicy;
 pub use policy::retry::{Backoff, RetryPolicy};

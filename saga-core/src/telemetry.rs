@@ -24,11 +24,11 @@
 //! | `saga.timer.lag` | histogram | | how much later than due a timer fired |
 //! | `saga.tick.size` | histogram | | sagas that one commit held |
 //! | `saga.tick.commit.duration` | histogram | | what a commit took |
-//! | `saga.inbox.duplicates` | counter | `saga.service` | commands that were answered from the inbox |
+//! | `saga.inbox.duplicates` | counter | `saga.service` | messages that the inbox knew |
 //! | `saga.dead_letters` | counter | `saga.service`, `saga.reason` | messages that were set aside |
 //! | `saga.outbox.age` | gauge | `saga.service` | how long the oldest message has waited for the broker |
 //! | `saga.outbox.publish.duration` | histogram | `saga.service` | from a commit to the broker's acknowledgement |
-//! | `messaging.process.duration` | histogram | `messaging.destination.name`, `messaging.operation.name` | from a command's reception to the commit of its answer |
+//! | `messaging.process.duration` | histogram | `messaging.destination.name`, `messaging.operation.name` | from a message's reception to the commit of what came of it |
 //!
 //! # Traces
 //!
@@ -45,7 +45,7 @@
 //! | the saga's name | the start of the saga | its end |
 //! | the step's name | the command | its answer, or its deadline; a retry is a span of its own |
 //! | `decide`, and the saga's name | the engine deciding | the decision being durable; what was decided are its events |
-//! | `process`, and the command's type | a participant beginning with a command | its answer being durable |
+//! | `process`, and the message's type | a participant beginning with a command or a fact | what came of it being durable |
 //! | `commit` | the database being asked to commit | its answer; a child of one of the two before |
 //! | `tick` | as `decide` | a trace of its own, with a link to each saga that it decided on, at most 128 |
 //!

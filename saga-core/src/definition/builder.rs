@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::erased::{Action, DataType, Definition, StepDefinition, StepKind, Upcast};
 use super::{Cause, Compensate, DefinitionError, Saga, SagaData, Step};
+use crate::ids::{FNV, fnv1a};
 use crate::{Codec, CodecError, Command, MessageType, Payload, RetryPolicy, StepName};
 
 /// Most steps that one saga may have.
@@ -432,12 +433,8 @@ fn decode<D: SagaData>(bytes: &[u8]) -> Result<super::Data, CodecError> {
 
 /// FNV-1a over what a running saga depends on. It is stored, so it never changes for one shape.
 fn fingerprint(steps: &[StepDefinition]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |bytes: &[u8]| {
-        for byte in bytes.iter().chain(&[0]) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    };
+    let mut hash = FNV;
+    let mut add = |bytes: &[u8]| hash = fnv1a(fnv1a(hash, bytes), &[0]);
     for step in steps {
         add(&step.stage.to_be_bytes());
         add(step.name.as_str().as_bytes());

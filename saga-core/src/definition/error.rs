@@ -56,13 +56,13 @@ pub enum DefinitionError {
         /// The version.
         version: u32,
     },
-    /// Two handlers for one type of command.
-    #[error("participant `{participant}` has two handlers for `{command}`")]
+    /// Two handlers for one type of command or fact.
+    #[error("participant `{participant}` has two handlers for `{message}`")]
     DuplicateHandler {
         /// The participant.
         participant: ParticipantName,
-        /// The type of the command.
-        command: MessageType,
+        /// The type of the message.
+        message: MessageType,
     },
     /// A handler for a command that belongs to another participant.
     #[error("`{command}` is a command for `{expected}`, not for `{participant}`")]
@@ -85,6 +85,17 @@ pub enum DefinitionError {
         participant: ParticipantName,
         /// The type of the command.
         command: MessageType,
+    },
+    /// A local participant that handles facts, which never reach it: it has no consumer group. Start one with
+    /// that handler on a transport.
+    #[error(
+        "the local participant `{participant}` handles the fact `{fact}`, which only reaches one that is started on a transport"
+    )]
+    LocalFact {
+        /// The participant.
+        participant: ParticipantName,
+        /// The type of the fact.
+        fact: MessageType,
     },
     /// A fact that is to start a saga that is not registered.
     #[error("`{fact}` is to start saga `{saga}`, which is not registered")]

@@ -145,8 +145,8 @@ impl<S: SagaStore> EngineBuilder<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Definition`] if a version is registered twice, a fact is to start an unknown saga, a local participant has no handler for
-    /// a command that a saga sends it, or commands leave the process and there is no transport.
+    /// [`Error::Definition`] if a version is registered twice, a fact is to start an unknown saga, a local participant handles facts or has
+    /// no handler for a command that a saga sends it, or commands leave the process and there is no transport.
     pub fn start(self) -> Result<Engine, Error> {
         self.check()?;
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
@@ -179,6 +179,9 @@ impl<S: SagaStore> EngineBuilder<S> {
         }
         if let Some((fact, saga)) = self.registry.unknown_start() {
             return Err(DefinitionError::UnknownSaga { fact, saga });
+        }
+        if let Some((participant, fact)) = self.store.a_local_fact() {
+            return Err(DefinitionError::LocalFact { participant, fact });
         }
         for definition in self.registry.definitions() {
             for (participant, command) in definition.commands() {

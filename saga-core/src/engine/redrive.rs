@@ -1,63 +1,19 @@
 //! What was set aside and comes back, and the facts that wait behind it.
 
-use std::collections::HashMap;
-
-use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::request::{Batch, Requester};
+use super::request::Batch;
 use super::worker::Worker;
+use crate::held::waiting;
 use crate::outage::Outage;
 use crate::outlet::Outlet;
 use crate::policy::dead_letter;
-use crate::store::{DeadLetter, HeldKey, REDRIVE_LEASE};
+use crate::store::{DeadLetter, REDRIVE_LEASE};
 use crate::transport::{Delivery, Record};
-use crate::{Error, MessageId, Timestamp, Topic};
+use crate::{Error, MessageId, Timestamp};
 
 /// Most letters that are taken at once.
 const LETTERS_MAX: usize = 256;
-/// The reason of a fact that waits.
-const WAITS: &str = "waits-for-its-key";
-
-/// The keys whose facts wait, with the place of the first letter of each.
-#[derive(Default)]
-pub(super) struct Held {
-    firsts: HashMap<(Topic, u32, Bytes), u64>,
-    /// False if the store must be asked again.
-    is_known: bool,
-}
-
-impl Held {
-    /// Notes that the store knows better.
-    pub(super) const fn forget(&mut self) {
-        self.is_known = false;
-    }
-
-    fn learn(&mut self, keys: Vec<HeldKey>) {
-        let firsts = keys.into_iter().map(|it| ((it.topic, it.partition, it.key), it.first));
-        self.firsts = firsts.collect();
-        self.is_known = true;
-    }
-
-    fn hold(&mut self, letter: &DeadLetter) {
-        if !letter.key.is_empty() {
-            let key = (letter.topic.clone(), letter.partition, letter.key.clone());
-            let first = self.firsts.entry(key).or_insert(letter.offset);
-            *first = letter.offset.min(*first);
-        }
-    }
-
-    /// Returns true for a fact that must wait: one of its key before it was set aside.
-    pub(super) fn holds(&self, requester: &Requester) -> bool {
-        let Requester::Fact { delivery, is_redriven: false } = requester else { return false };
-        // Most often nothing is held, and then nothing is to be copied.
-        !self.firsts.is_empty() && {
-            let at = &delivery.position;
-            let key = (at.topic.clone(), at.partition, delivery.key.clone());
-            self.firsts.get(&key).is_some_and(|&first| first < at.offset)
-        }
-    }
-}
 
 impl Worker {
     /// Takes the letters of our partitions that are to be handled again.
@@ -84,7 +40,7 @@ impl Worker {
 
     /// Asks the store which keys are held, if that is not known.
     pub(super) async fn learn_held(&mut self) -> Result<(), Error> {
-        if !self.held.is_known && self.outlet.is_some() {
+        if !self.held.is_known() && self.outlet.is_some() {
             let asked = self.now();
             let keys = Outage::outlasted(&self.stop, || self.store.held(&self.name)).await?;
             self.waited_for_the_store(asked);
@@ -120,11 +76,8 @@ impl Worker {
         (letter, Some(record))
     }
 
-    /// Lets a fact wait behind what was set aside of its key. Nobody has to be told.
+    /// Lets a fact wait behind what was set aside of its key.
     pub(super) fn wait_behind(&mut self, delivery: Delivery) {
-        info!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, "fact waits: one of its key before it was set aside");
-        let detail = "a message of its key before it was set aside";
-        let letter = DeadLetter::new(&self.name, delivery, WAITS, detail);
-        self.unstartable.push((DeadLetter { waits: true, ..letter }, None));
+        self.unstartable.push((waiting(&self.name, delivery), None));
     }
 }

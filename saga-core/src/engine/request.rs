@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::definition::{Data, Definition};
+use crate::held::Held;
 use crate::machine::{Event, Origin, Status};
 use crate::store::DeadLetter;
 use crate::transport::{Delivery, Position, Record};
@@ -40,6 +41,13 @@ pub(super) enum Requester {
     Caller(oneshot::Sender<Result<Accepted, Error>>),
     /// A fact, with the record that it came in: set aside if its saga cannot start.
     Fact { delivery: Box<Delivery>, is_redriven: bool },
+}
+
+impl Requester {
+    /// Returns true for a fact that must wait: one of its key before it was set aside.
+    pub(super) fn waits(&self, held: &Held) -> bool {
+        matches!(self, Self::Fact { delivery, is_redriven: false } if held.holds(delivery))
+    }
 }
 
 /// The answer to a start.

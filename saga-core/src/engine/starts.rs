@@ -87,7 +87,7 @@ impl Worker {
         }
         // Those behind a fact that was refused just now may have gone on in this transaction.
         let mut requesters = starting.iter().flat_map(|it| &it.requesters);
-        if requesters.any(|it| self.held.holds(it)) {
+        if requesters.any(|it| it.waits(&self.held)) {
             return Err(Setback::Waiting);
         }
         Ok(())
@@ -96,7 +96,7 @@ impl Worker {
     /// Lets the facts wait that are behind what was set aside of their key.
     pub(super) fn let_wait(&mut self, starting: &mut Vec<Starting>) {
         for start in &mut *starting {
-            let waiting = start.requesters.extract_if(.., |it| self.held.holds(it));
+            let waiting = start.requesters.extract_if(.., |it| it.waits(&self.held));
             for requester in waiting.collect::<Vec<_>>() {
                 if let Requester::Fact { delivery, .. } = requester {
                     self.wait_behind(*delivery);

@@ -8,6 +8,7 @@ use prost::Message as _;
 use uuid::Uuid;
 
 use super::inbox::{InboxRecord, Remembered};
+use super::incoming::Incoming;
 use super::route::Answer;
 use crate::message::{CommandHeaders, Envelope, Kind, Outcome};
 use crate::store::StoreError;
@@ -71,7 +72,7 @@ impl Barrier {
 
     /// Decides whether a command is carried out. In a participant that calls other systems a
     /// compensation always is, unless its command was refused: a call may have been made and not recorded.
-    pub(super) fn rule(&mut self, command: &Envelope, calls_out: bool) -> Ruling {
+    pub(super) fn rule(&mut self, command: &Incoming, calls_out: bool) -> Ruling {
         if let Some(recorded) = self.known.get(&command.id) {
             return Ruling::Answer(Arc::new(recorded.clone()));
         }
@@ -79,7 +80,7 @@ impl Barrier {
         if self.purged_below.is_some_and(|below| command.id < below) {
             return Ruling::Answer(Arc::new(Recorded::new(Answer::forgotten())));
         }
-        let Some(compensated) = headers(command).compensates else {
+        let Some(compensated) = command.compensates() else {
             return Ruling::CarryOut;
         };
         let outcome = self.known.get(&compensated).map(|recorded| &recorded.answer.outcome);
@@ -94,14 +95,14 @@ impl Barrier {
     /// bars its command from now on.
     ///
     /// A failure changed nothing, so that the command may be carried out another time.
-    pub(super) fn record(&mut self, command: &Envelope, answer: Answer) -> Arc<Recorded> {
+    pub(super) fn record(&mut self, command: &Incoming, answer: Answer) -> Arc<Recorded> {
         let recorded = Recorded::new(answer);
         if recorded.answer.is_settled() {
             self.keep(command.id, recorded.clone());
-            if let Some(compensated) = headers(command).compensates
+            if let Some(compensated) = command.compensates()
                 && !self.known.contains_key(&compensated)
             {
-                let undone = Answer::undone_before(&command.message_type);
+                let undone = Answer::undone_before(&command.envelope.message_type);
                 self.keep(compensated, Recorded::new(undone));
             }
         }
@@ -120,25 +121,18 @@ impl Barrier {
 }
 
 /// Returns the ids that the inbox is asked about: the commands and what they compensate.
-pub(super) fn ids(commands: &[&Envelope]) -> Vec<MessageId> {
-    let ids = commands.iter().flat_map(|it| [Some(it.id), headers(it).compensates]);
+pub(super) fn ids<'a>(commands: impl Iterator<Item = &'a Incoming>) -> Vec<MessageId> {
+    let ids = commands.flat_map(|it| [Some(it.id), it.compensates()]);
     ids.flatten().collect::<HashSet<_>>().into_iter().collect()
 }
 
-/// Returns what a command has to do with: its saga, itself, and what it compensates.
-pub(super) fn touched(command: &Envelope) -> impl Iterator<Item = Uuid> + use<> {
-    let headers = headers(command);
-    let ids = [Some(headers.saga.0), Some(command.id.0), headers.compensates.map(|id| id.0)];
-    ids.into_iter().flatten()
-}
-
-/// Splits a batch into rounds, in order, so that no two commands of a round have to do with each
-/// other: not of one saga, not of one id, not the one a compensation of the other.
-pub(super) fn rounds(commands: &[&Envelope]) -> Vec<Vec<usize>> {
+/// Splits a batch into rounds, in order, so that no two messages of a round have to do with each
+/// other: not of one saga or key, not of one id, not the one a compensation of the other.
+pub(super) fn rounds(messages: &[Incoming]) -> Vec<Vec<usize>> {
     let mut rounds: Vec<Vec<usize>> = Vec::new();
     let mut next_round: HashMap<Uuid, usize> = HashMap::new();
-    for (index, command) in commands.iter().enumerate() {
-        let touched = || touched(command);
+    for (index, message) in messages.iter().enumerate() {
+        let touched = || message.touched();
         let round = touched().filter_map(|id| next_round.get(&id).copied()).max().unwrap_or(0);
         if rounds.len() == round {
             rounds.push(Vec::new());

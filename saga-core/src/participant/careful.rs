@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tracing::{error, warn};
 
 use super::Inbox;
+use super::incoming::Incoming;
 use super::route::Failure;
-use super::service::{BATCH_MAX, Incoming, Service};
+use super::service::{BATCH_MAX, Service};
 use crate::outage::Outage;
+use crate::transport::Partition;
 use crate::{Error, MessageId};
 
 /// After so many deaths a command is not carried out any more.
@@ -22,21 +24,21 @@ const DEATHS_MAX: u32 = 3;
 #[derive(Default)]
 pub(super) struct Care {
     /// How many commands without a record are still to be counted, by partition.
-    left: BTreeMap<u32, usize>,
+    left: BTreeMap<Partition, usize>,
     /// The commands whose attempts may be on record and have not ended, with their partitions, and whether
     /// they had no record.
-    begun: HashMap<MessageId, (u32, bool)>,
+    begun: HashMap<MessageId, (Partition, bool)>,
 }
 
 impl Care {
     /// Whoever had these partitions before may have died over one of their commands.
-    pub(super) fn begin(&mut self, partitions: impl IntoIterator<Item = u32>) {
+    pub(super) fn begin(&mut self, partitions: impl IntoIterator<Item = Partition>) {
         self.left.extend(partitions.into_iter().map(|partition| (partition, BATCH_MAX)));
     }
 
     /// These partitions are somebody else's. Returns the commands that were begun and are handed over
     /// alive: nobody died over them.
-    pub(super) fn end(&mut self, partitions: &BTreeSet<u32>) -> Vec<MessageId> {
+    pub(super) fn end(&mut self, partitions: &BTreeSet<Partition>) -> Vec<MessageId> {
         self.left.retain(|partition, _| !partitions.contains(partition));
         let handed_over = self.begun.extract_if(|_, (partition, _)| partitions.contains(partition));
         handed_over.map(|(command, _)| command).collect()
@@ -50,12 +52,15 @@ impl Care {
 
     /// Returns the commands that are to be counted, and the others.
     fn split(&self, commands: Vec<Incoming>) -> (Vec<Incoming>, Vec<Incoming>) {
-        commands.into_iter().partition(|it| self.left.contains_key(&it.lane))
+        // Most often nothing is to be counted, and then nothing is to be copied.
+        let is_doubtful =
+            |it: &Incoming| !self.left.is_empty() && self.left.contains_key(&it.partition());
+        commands.into_iter().partition(is_doubtful)
     }
 
     /// Notes that these commands were not fatal; returns those whose attempts have ended.
     fn survived(&mut self, commands: &[Incoming]) -> Vec<MessageId> {
-        let ids = commands.iter().map(|it| it.envelope.id);
+        let ids = commands.iter().map(|it| it.id);
         let begun = ids.filter_map(|id| Some((id, self.begun.remove(&id)?)));
         let mut ended = Vec::new();
         for (id, (partition, is_counted)) in begun {
@@ -85,23 +90,29 @@ impl<S: Inbox> Service<S> {
         let ids = ids(&commands);
         let unfinished = Outage::outlasted(&self.stop, || self.store.unfinished(&ids)).await?;
         let deaths: HashMap<_, _> = unfinished.into_iter().collect();
-        let (suspects, fresh): (Vec<_>, Vec<_>) =
-            commands.into_iter().partition(|it| deaths.contains_key(&it.envelope.id));
+        // What has to do with a suspect before it does not overtake it.
+        let mut behind = HashSet::new();
+        let (suspects, fresh): (Vec<_>, Vec<_>) = commands.into_iter().partition(|it| {
+            let is_alone =
+                deaths.contains_key(&it.id) || it.touched().any(|id| behind.contains(&id));
+            behind.extend(it.touched().filter(|_| is_alone));
+            is_alone
+        });
         self.carry_out_counted(fresh).await?;
         for suspect in suspects {
             self.await_calls().await?;
-            let id = suspect.envelope.id;
-            let deaths = deaths[&id];
+            let id = suspect.id;
+            let deaths = deaths.get(&id).copied().unwrap_or_default();
             if deaths < DEATHS_MAX {
-                warn!(command = %id, deaths, "carried out alone: whoever began it before died");
+                warn!(message = %id, deaths, "carried out alone: whoever began it, or one before it, died");
                 self.carry_out_counted(vec![suspect]).await?;
                 self.await_calls().await?;
             } else {
-                error!(command = %id, deaths, "not carried out any more: whoever began it died");
+                error!(message = %id, deaths, "not carried out any more: whoever began it died");
                 let message = format!("{deaths} processes died while they carried it out");
                 self.answer_failure(&suspect, &Failure::terminal(message)).await?;
                 // Who retries it after a look has all tries anew.
-                self.care.begun.insert(id, (suspect.lane, false));
+                self.care.begun.insert(id, (suspect.partition(), false));
                 self.finish(vec![suspect]).await?;
             }
         }
@@ -115,15 +126,15 @@ impl<S: Inbox> Service<S> {
         }
         let counted = Outage::outlasted(&self.stop, || self.store.begin_attempts(&ids)).await?;
         let counted: HashSet<_> = counted.into_iter().collect();
-        let begun = commands.iter().map(|it| (it.envelope.id, it.lane));
-        self.care.begun.extend(begun.map(|(id, lane)| (id, (lane, counted.contains(&id)))));
+        let begun = commands.iter().map(|it| (it.id, (it.partition(), counted.contains(&it.id))));
+        self.care.begun.extend(begun);
         self.carry_out_at_once(commands).await
     }
 
     /// Notes that commands are done with: what came of them is durable.
     pub(super) async fn finish(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
         let ended = self.care.survived(&commands);
-        self.done.extend(commands.into_iter().map(|it| it.origin));
+        self.done.extend(commands.into_iter().map(Incoming::into_origin));
         self.end_attempts(&ended).await
     }
 
@@ -136,5 +147,5 @@ impl<S: Inbox> Service<S> {
 }
 
 fn ids(commands: &[Incoming]) -> Vec<MessageId> {
-    commands.iter().map(|it| it.envelope.id).collect::<HashSet<_>>().into_iter().collect()
+    commands.iter().map(|it| it.id).collect::<HashSet<_>>().into_iter().collect()
 }

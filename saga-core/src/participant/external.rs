@@ -13,9 +13,10 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::Inbox;
-use super::barrier::{Barrier, Ruling, ids, touched};
+use super::barrier::{Barrier, Ruling, ids};
+use super::incoming::Incoming;
 use super::route::{Answer, DynCall, Route};
-use super::service::{BATCH_MAX, Incoming, QUICK_BACKOFF, QUICK_TRIES, Service};
+use super::service::{BATCH_MAX, QUICK_BACKOFF, QUICK_TRIES, Service};
 use super::telemetry::Times;
 use super::writing::Written;
 use crate::message::Envelope;
@@ -83,7 +84,7 @@ impl Calls {
         let (mut external, mut transactional) = (Vec::new(), Vec::new());
         let mut carried_out: HashSet<Uuid> = HashSet::new();
         for command in commands {
-            let ids = || touched(&command.envelope);
+            let ids = || command.touched();
             let is_external = is_external(&command.envelope);
             let must_wait = ids().any(|id| self.touched.contains_key(&id))
                 || (is_external && ids().any(|id| carried_out.contains(&id)));
@@ -104,13 +105,13 @@ impl Calls {
     /// Takes the commands that wait; some of them may go on.
     fn take_waiting(&mut self) -> Vec<Incoming> {
         let waiting = std::mem::take(&mut self.waiting);
-        waiting.iter().for_each(|it| self.end(&it.envelope));
+        waiting.iter().for_each(|it| self.end(it));
         waiting
     }
 
     /// Notes that a command does not hold up others any more.
-    fn end(&mut self, command: &Envelope) {
-        for id in touched(command) {
+    fn end(&mut self, command: &Incoming) {
+        for id in command.touched() {
             if let Some(commands) = self.touched.get_mut(&id) {
                 *commands -= 1;
                 if *commands == 0 {
@@ -162,7 +163,7 @@ impl<S: Inbox> Service<S> {
                 _ => answered.push(command),
             }
         }
-        answered.iter().for_each(|it| self.calls.end(&it.envelope));
+        answered.iter().for_each(|it| self.calls.end(it));
         self.finish(answered).await
     }
 
@@ -177,10 +178,10 @@ impl<S: Inbox> Service<S> {
         let mut duplicates = 0;
         let mut are_answered = Vec::with_capacity(commands.len());
         for command in commands {
-            duplicates += u64::from(barrier.knows(command.envelope.id));
-            let ruling = barrier.rule(&command.envelope, true);
+            duplicates += u64::from(barrier.knows(command.id));
+            let ruling = barrier.rule(command, true);
             if let Ruling::Answer(recorded) = &ruling {
-                self.reply(&mut written, command, recorded);
+                self.answer(&mut written, command, recorded);
             }
             are_answered.push(matches!(ruling, Ruling::Answer(_)));
         }
@@ -189,7 +190,7 @@ impl<S: Inbox> Service<S> {
             self.commit(transaction, barrier.into_records(), &written).await?;
             self.telemetry.duplicates(duplicates);
             let answered = commands.iter().zip(&are_answered).filter(|(_, is)| **is);
-            answered.for_each(|(it, _)| self.telemetry.answered(&it.envelope, times, None));
+            answered.for_each(|(it, _)| self.telemetry.answered(it, times, None));
         }
         Ok(are_answered)
     }
@@ -200,7 +201,7 @@ impl<S: Inbox> Service<S> {
         while let Err(error) = self.record_at_once(&called).await {
             outage.outlast(error).await?;
         }
-        called.iter().for_each(|it| self.calls.end(&it.incoming.envelope));
+        called.iter().for_each(|it| self.calls.end(&it.incoming));
         self.finish(called.into_iter().map(|it| it.incoming).collect()).await?;
         if self.stop.is_cancelled() {
             return Ok(());
@@ -215,17 +216,17 @@ impl<S: Inbox> Service<S> {
         let (transaction, mut barrier) = self.ask(called.iter().map(|it| &it.incoming)).await?;
         let mut written = Written::default();
         for Called { incoming, answer, .. } in called {
-            let recorded = match barrier.rule(&incoming.envelope, true) {
+            let recorded = match barrier.rule(incoming, true) {
                 Ruling::Answer(recorded) => recorded,
-                Ruling::CarryOut => barrier.record(&incoming.envelope, answer.clone()),
+                Ruling::CarryOut => barrier.record(incoming, answer.clone()),
             };
-            self.reply(&mut written, incoming, &recorded);
+            self.answer(&mut written, incoming, &recorded);
         }
         let committing = now();
         self.commit(transaction, barrier.into_records(), &written).await?;
         for Called { incoming, begun, answer } in called {
             let times = Times { begun: *begun, committing };
-            self.telemetry.answered(&incoming.envelope, times, answer.failure());
+            self.telemetry.answered(incoming, times, answer.failure());
         }
         Ok(())
     }
@@ -235,9 +236,9 @@ impl<S: Inbox> Service<S> {
         &self,
         commands: impl Iterator<Item = &Incoming> + Send,
     ) -> Result<(S::Transaction, Barrier), StoreError> {
-        let envelopes: Vec<_> = commands.map(|it| &it.envelope).collect();
+        let ids = ids(commands);
         let mut transaction = self.store.begin().await?;
-        let remembered = self.store.recorded(&mut transaction, &ids(&envelopes)).await?;
+        let remembered = self.store.recorded(&mut transaction, &ids).await?;
         Ok((transaction, Barrier::new(remembered)?))
     }
 

@@ -145,15 +145,24 @@ impl<Conn> Context<'_, Conn> {
     ///
     /// [`HandlerError`] if the fact cannot be encoded, is too large, or is another service's to tell.
     pub fn publish<F: Fact>(&mut self, fact: &F, key: &str) -> Result<(), HandlerError> {
-        if F::SOURCE != self.participant {
-            let (fact, source, participant) = (F::TYPE, F::SOURCE, &self.participant);
-            let problem = format!("`{fact}` is a fact of `{source}`, not of `{participant}`");
-            return Err(HandlerError::terminal(problem));
-        }
-        let record = fact_record(fact, key, Some(self.command)).map_err(HandlerError::terminal)?;
-        self.facts.push(record);
+        self.facts.push(fact_of(&self.participant, fact, key, self.command)?);
         Ok(())
     }
+}
+
+/// Makes the record of a fact that a participant tells because of a message.
+pub(super) fn fact_of<F: Fact>(
+    participant: &ParticipantName,
+    fact: &F,
+    key: &str,
+    cause: &Envelope,
+) -> Result<Record, HandlerError> {
+    if F::SOURCE != *participant {
+        let (fact, source) = (F::TYPE, F::SOURCE);
+        let problem = format!("`{fact}` is a fact of `{source}`, not of `{participant}`");
+        return Err(HandlerError::terminal(problem));
+    }
+    fact_record(fact, key, Some(cause)).map_err(HandlerError::terminal)
 }
 
 /// Why a handler could not carry out a command.

@@ -1,6 +1,6 @@
-//! The other side of a command: a service that carries commands out, each exactly once.
+//! The other side of a command: a service that carries commands out, each exactly once, and handles facts of others.
 //!
-//! A [`Participant`] routes commands to [handlers](Handle). Started on a store and a transport it
+//! A [`Participant`] routes commands to [handlers](Handle), and facts to [theirs](HandleFact). Started on a store and a transport it
 //! takes commands from its topic; registered with an engine ([`EngineBuilder::local`](crate::EngineBuilder::local))
 //! it runs inside the engine's own transactions.
 //!
@@ -24,8 +24,10 @@
 mod barrier;
 mod careful;
 mod external;
+mod facts;
 mod handler;
 mod inbox;
+mod incoming;
 mod route;
 mod running;
 mod service;
@@ -33,31 +35,34 @@ mod telemetry;
 mod transactional;
 mod writing;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::message::{Envelope, Outcome};
+use crate::message::{Envelope, Kind, Outcome};
 use crate::store::StoreError;
 use crate::transport::Record;
-use crate::{Command, DefinitionError, MessageType, ParticipantName};
+use crate::{Command, DefinitionError, Fact, MessageType, ParticipantName, Topic};
 
+pub use facts::{FactContext, HandleFact};
 pub use handler::{
     Context, Handle, HandleAll, HandleExternal, HandlerError, HandlerResult, Terminal,
 };
 pub use inbox::{Handled, Inbox, InboxRecord, Remembered};
 pub use running::RunningParticipant;
 
-use route::{All, Each, External, Failure, Route};
+use facts::Reaction;
+use route::{All, DynHandle, Each, External, Failure, Route};
 pub(crate) use route::{Answer, Answers};
 pub(crate) use transactional::EXCUSES_MAX;
 
 /// How long one call of a handler may take, unless [`ParticipantBuilder::handler_timeout`] says otherwise.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A service that carries out commands: the handlers, by type of command.
+/// A service that carries out commands and handles facts: the handlers, by type of message.
 ///
 /// `Conn` is the connection of the store that it will run on.
 ///
@@ -117,16 +122,45 @@ impl<Conn: Send + 'static> Participant<Conn> {
         self.routes.values().any(|route| matches!(route, Route::External(_)))
     }
 
-    /// Carries out commands, none twice of one saga, and answers each in order.
+    /// Returns the services whose facts are handled.
+    fn sources(&self) -> BTreeSet<&ParticipantName> {
+        let source = |route| match route {
+            &Route::Fact { ref source, .. } => Some(source),
+            Route::Transactional(_) | Route::External(_) => None,
+        };
+        self.routes.values().filter_map(source).collect()
+    }
+
+    /// Returns true if there is a handler for facts of this type of a service.
+    fn handles_fact(&self, fact: &MessageType, of: &Topic) -> bool {
+        matches!(self.routes.get(fact), Some(Route::Fact { source, .. }) if source.events() == *of)
+    }
+
+    /// Returns a fact that is handled, if there is one.
+    pub(crate) fn a_fact(&self) -> Option<&MessageType> {
+        let mut routes = self.routes.iter();
+        routes.find(|(_, route)| matches!(route, Route::Fact { .. })).map(|(fact, _)| fact)
+    }
+
+    /// Returns the handler for a message inside a transaction.
+    fn handler(&self, message: &Envelope) -> Option<&dyn DynHandle<Conn>> {
+        match (self.routes.get(&message.message_type), &message.kind) {
+            (Some(Route::Transactional(handler)), Kind::Command(_))
+            | (Some(Route::Fact { handler, .. }), Kind::Fact | Kind::Reply(_)) => Some(&**handler),
+            _ => None,
+        }
+    }
+
+    /// Carries out commands, none twice of one saga, and facts, none twice of one key, and answers each in order.
     ///
-    /// Commands of one type are handed over together.
-    pub(crate) async fn carry_out(&self, commands: &[&Envelope], connection: &mut Conn) -> Answers {
-        let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
+    /// Those of one type are handed over together.
+    pub(crate) async fn carry_out(&self, messages: &[&Envelope], connection: &mut Conn) -> Answers {
+        let mut answers: Vec<Option<Answer>> = vec![None; messages.len()];
         let mut facts = Vec::new();
-        for (message_type, indices) in by_type(commands) {
-            let group: Vec<_> = indices.iter().map(|&index| commands[index]).collect();
-            let Some(Route::Transactional(handler)) = self.routes.get(message_type) else {
-                let no_handler = Answer::no_handler(message_type);
+        for indices in by_type(messages) {
+            let group: Vec<_> = indices.iter().map(|&index| messages[index]).collect();
+            let Some(handler) = self.handler(group[0]) else {
+                let no_handler = Answer::no_handler(&group[0].message_type);
                 indices.iter().for_each(|&index| answers[index] = Some(no_handler.clone()));
                 continue;
             };
@@ -154,12 +188,16 @@ pub(crate) struct LocalFailure {
     pub(crate) excuse: Option<StoreError>,
 }
 
-fn by_type<'a>(commands: &[&'a Envelope]) -> Vec<(&'a MessageType, Vec<usize>)> {
-    let mut groups: Vec<(&MessageType, Vec<usize>)> = Vec::new();
-    for (index, command) in commands.iter().enumerate() {
-        match groups.iter_mut().find(|(message_type, _)| *message_type == &command.message_type) {
-            Some((_, indices)) => indices.push(index),
-            None => groups.push((&command.message_type, vec![index])),
+/// Groups messages that one handler is for.
+fn by_type(messages: &[&Envelope]) -> Vec<Vec<usize>> {
+    let is_alike = |a: &Envelope, b: &Envelope| {
+        a.message_type == b.message_type && discriminant(&a.kind) == discriminant(&b.kind)
+    };
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (index, message) in messages.iter().enumerate() {
+        match groups.iter_mut().find(|group| is_alike(messages[group[0]], message)) {
+            Some(group) => group.push(index),
+            None => groups.push(vec![index]),
         }
     }
     groups
@@ -188,6 +226,15 @@ impl<Conn: Send + 'static> ParticipantBuilder<Conn> {
         self.route::<C>(Route::External(Arc::new(External(handler, PhantomData::<fn(C)>))))
     }
 
+    /// Handles facts of type `F`, which another service tells.
+    ///
+    /// They reach a participant that is [started](Participant::start) on a transport, through its own consumer group.
+    pub fn handle_fact<F: Fact>(self, handler: impl HandleFact<F, Conn>) -> Self {
+        let participant = self.participant.name.clone();
+        let handler = Box::new(Reaction { participant, handler, fact: PhantomData::<fn(F)> });
+        self.insert(F::TYPE, Route::Fact { source: F::SOURCE, handler })
+    }
+
     /// Sets how long one call of a handler may take. Default: 30 s.
     ///
     /// One that takes longer is dropped at its next `await` and has failed: what it wrote is rolled back, and its
@@ -207,9 +254,15 @@ impl<Conn: Send + 'static> ParticipantBuilder<Conn> {
                 command,
                 expected,
             });
-        } else if self.participant.routes.insert(C::TYPE, route).is_some() {
-            let command = C::TYPE;
-            self.error.get_or_insert(DefinitionError::DuplicateHandler { participant, command });
+            return self;
+        }
+        self.insert(C::TYPE, route)
+    }
+
+    fn insert(mut self, message: MessageType, route: Route<Conn>) -> Self {
+        if self.participant.routes.insert(message.clone(), route).is_some() {
+            let participant = self.participant.name.clone();
+            self.error.get_or_insert(DefinitionError::DuplicateHandler { participant, message });
         }
         self
     }
@@ -218,7 +271,7 @@ impl<Conn: Send + 'static> ParticipantBuilder<Conn> {
     ///
     /// # Errors
     ///
-    /// [`DefinitionError`] if a command has two handlers or belongs to another participant.
+    /// [`DefinitionError`] if a type of message has two handlers, or a command belongs to another participant.
     pub fn build(self) -> Result<Participant<Conn>, DefinitionError> {
         self.error.map_or(Ok(self.participant), Err)
     }
@@ -228,7 +281,7 @@ impl<Conn> fmt::Debug for Participant<Conn> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Participant")
             .field("name", &self.name)
-            .field("commands", &self.routes.keys().collect::<Vec<_>>())
+            .field("messages", &self.routes.keys().collect::<Vec<_>>())
             .field("handler_timeout", &self.handler_timeout)
             .finish()
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, poll};
 use opentelemetry::trace::FutureExt as _;
-use tracing::{Instrument as _, info_span};
+use tracing::{Instrument as _, Span, info_span};
 
 use super::barrier::headers;
 use super::handler::{Context, Handle, HandleAll, HandleExternal, HandlerError};
@@ -21,14 +21,16 @@ use crate::message::{
 };
 use crate::telemetry;
 use crate::transport::Record;
-use crate::{Codec, Command, IdempotencyKey, MessageType, Payload, Reply};
+use crate::{Codec, Command, IdempotencyKey, MessageType, ParticipantName, Payload, Reply};
 
-/// How commands of one type are carried out.
+/// How commands or facts of one type are handled.
 pub(super) enum Route<Conn> {
     /// In the participant's transaction.
     Transactional(Box<dyn DynHandle<Conn>>),
     /// Outside any transaction.
     External(Arc<dyn DynCall>),
+    /// Facts of another service, in the participant's transaction.
+    Fact { source: ParticipantName, handler: Box<dyn DynHandle<Conn>> },
 }
 
 /// What a participant says to one command.
@@ -52,7 +54,8 @@ pub(crate) struct Failure {
 }
 
 pub(super) trait DynHandle<Conn>: Send + Sync {
-    /// Carries out commands of one type, none twice of one saga, each call of the handler within a limit.
+    /// Carries out commands of one type, none twice of one saga, or handles facts, none twice of one key;
+    /// each call of the handler within a limit.
     fn handle<'a>(
         &'a self,
         commands: &'a [&'a Envelope],
@@ -92,7 +95,7 @@ impl<C: Command, Conn: Send, H: Handle<C, Conn>> DynHandle<Conn> for Each<C, H> 
                 for envelope in commands {
                     let command = decode::<C>(envelope)?;
                     let mut cx = context::<C, _>(envelope, connection, &mut facts);
-                    let work = inside(envelope, self.0.handle(command, &mut cx));
+                    let work = inside(span(envelope), envelope, self.0.handle(command, &mut cx));
                     answers.push(answer::<C>(stay_awake(work, limit).await??)?);
                 }
                 Ok(())
@@ -116,7 +119,8 @@ impl<C: Command, Conn: Send, H: HandleAll<C, Conn>> DynHandle<Conn> for All<C, H
             let decoded: Result<Vec<C>, _> = commands.iter().map(|it| decode::<C>(it)).collect();
             let mut facts = Vec::new();
             let mut cx = context::<C, _>(commands[0], connection, &mut facts);
-            let work = inside(commands[0], self.0.handle_all(decoded?, &mut cx));
+            let work = self.0.handle_all(decoded?, &mut cx);
+            let work = inside(span(commands[0]), commands[0], work);
             let replies = within(limit, work).await??;
             if replies.len() != commands.len() {
                 let (got, want) = (replies.len(), commands.len());
@@ -138,7 +142,7 @@ impl<C: Command, H: HandleExternal<C>> DynCall for External<C, H> {
         Box::pin(caught(async move {
             let command = decode::<C>(envelope)?;
             let key = IdempotencyKey::from(envelope.id);
-            let work = inside(envelope, self.0.call(command, key));
+            let work = inside(span(envelope), envelope, self.0.call(command, key));
             answer::<C>(within(limit, work).await??)
         }))
     }
@@ -152,7 +156,7 @@ const LOOKS: u16 = 256;
 /// Its answer is a round trip to the database away, some 40 µs, and to wake a thread that sleeps costs
 /// about as much again, while a transaction is open. All else on this runtime gets its turn between
 /// two looks. A handler that takes long is slept over after some 0.1 ms.
-async fn stay_awake<F: Future>(call: F, limit: Duration) -> Result<F::Output, Failure> {
+pub(super) async fn stay_awake<F: Future>(call: F, limit: Duration) -> Result<F::Output, Failure> {
     let mut call = pin!(call);
     for _ in 0..LOOKS {
         if let Poll::Ready(output) = poll!(call.as_mut()) {
@@ -163,11 +167,19 @@ async fn stay_awake<F: Future>(call: F, limit: Duration) -> Result<F::Output, Fa
     within(limit, call).await
 }
 
-/// Lets what a handler logs name the command, and what it calls join the trace of its saga.
-fn inside<F: Future>(command: &Envelope, work: F) -> impl Future<Output = F::Output> + use<F> {
+/// What a handler logs names the command.
+fn span(command: &Envelope) -> Span {
     let saga = headers(command);
-    let span = info_span!("command", name = %command.message_type, id = %command.id, saga = %saga.saga, attempt = saga.attempt);
-    let parent = telemetry::parent(command.traceparent.as_ref());
+    info_span!("command", name = %command.message_type, id = %command.id, saga = %saga.saga, attempt = saga.attempt)
+}
+
+/// Lets what a handler logs name the message, and what it calls join the message's trace.
+pub(super) fn inside<F: Future>(
+    span: Span,
+    message: &Envelope,
+    work: F,
+) -> impl Future<Output = F::Output> + use<F> {
+    let parent = telemetry::parent(message.traceparent.as_ref());
     async move {
         match parent {
             Some(parent) => work.with_context(parent).await,
@@ -184,16 +196,19 @@ async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T, 
 }
 
 /// Turns a panic into a failure of this one group; the task lives on.
-async fn caught<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(super) async fn caught<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
         let message = format!("handler panicked: {}", panic_text(&*panic));
         Err(Failure::terminal(message))
     })
 }
 
-fn decode<C: Command>(envelope: &Envelope) -> Result<C, Failure> {
-    <C as Message>::Codec::decode(envelope.payload.as_bytes())
-        .map_err(|error| Failure::terminal(format!("command cannot be decoded: {error}")))
+pub(super) fn decode<M: Message>(envelope: &Envelope) -> Result<M, Failure> {
+    M::Codec::decode(envelope.payload.as_bytes()).map_err(|error| {
+        Failure::terminal(format!("`{}` cannot be decoded: {error}", envelope.message_type))
+    })
 }
 
 fn answer<C: Command>(reply: Reply<C::Reply>) -> Result<Answer, Failure> {

@@ -1,6 +1,7 @@
-//! A participant at work: takes commands from its topic, a batch at a time.
+//! A participant at work: takes commands and facts from its topics, a batch at a time.
 
 use std::collections::BTreeSet;
+use std::iter::once;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +12,20 @@ use tracing::{debug, error, info, warn};
 
 use super::careful::Care;
 use super::external::Calls;
+use super::incoming::{Incoming, Origin};
 use super::telemetry::Telemetry;
-use super::writing::Written;
+use super::writing::{UNHANDLED, Written};
 use super::{Inbox, Participant};
-use crate::message::{Envelope, Kind, describe};
+use crate::held::Held;
 use crate::outage::Outage;
 use crate::outlet::{Outlet, TIDY_AFTER};
 use crate::pace::Pace;
 use crate::policy::retry::Backoff;
-use crate::store::{DeadLetter, Lane, REDRIVE_LEASE};
+use crate::store::{Lane, REDRIVE_LEASE};
 use crate::time::now;
 use crate::transport::erased::{DynSubscriber, DynTransport};
-use crate::transport::{Delivery, Position, Received, Subscription};
-use crate::{Error, MessageId, Topic, TransportError};
+use crate::transport::{Delivery, Received, Subscription};
+use crate::{Error, MessageId, ParticipantName, Topic, TransportError};
 
 /// Most commands of one transaction.
 pub(super) const BATCH_MAX: usize = 512;
@@ -49,27 +51,15 @@ pub(super) struct Service<S: Inbox> {
     /// The size of the events topic, once it is known.
     pub(super) event_partitions: Option<u32>,
     pub(super) owned: BTreeSet<u32>,
+    /// The keys whose facts wait.
+    pub(super) held: Held,
     pub(super) care: Care,
     pub(super) pace: Pace,
     pub(super) calls: Calls,
-    /// Where the commands came from that are done with and not acknowledged yet.
+    /// Where the messages came from that are done with and not acknowledged yet.
     pub(super) done: Vec<Origin>,
     next_sweep: Instant,
     pub(super) stop: CancellationToken,
-}
-
-/// A command, the input partition that it came in, and what is to be told when it is done with.
-pub(super) struct Incoming {
-    pub(super) envelope: Envelope,
-    pub(super) lane: u32,
-    pub(super) origin: Origin,
-}
-
-/// Where a command came from.
-pub(super) enum Origin {
-    Delivery(Position),
-    /// It had been set aside.
-    Letter(MessageId),
 }
 
 impl<S: Inbox> Service<S> {
@@ -86,6 +76,7 @@ impl<S: Inbox> Service<S> {
             events: participant.name.events(),
             event_partitions: None,
             owned: BTreeSet::new(),
+            held: Held::default(),
             care: Care::default(),
             pace: Pace::new(BATCH_MAX),
             calls: Calls::default(),
@@ -105,7 +96,7 @@ impl<S: Inbox> Service<S> {
             return Ok(());
         };
         let mut subscriber = subscriber?;
-        info!("taking commands");
+        info!("taking messages");
         let mut grace_is_over = pin!(grace_is_over(&stop));
         let worked = loop {
             if stop.is_cancelled() && !self.calls.are_made() {
@@ -148,11 +139,11 @@ impl<S: Inbox> Service<S> {
 
     /// Waits for the broker, makes sure of the topics, and joins the group.
     async fn connect(&mut self) -> Result<Box<dyn DynSubscriber>, Error> {
-        let topics = [self.commands.clone(), self.commands.dead_letters(), self.events.clone()];
-        let subscription = Subscription {
-            group: self.participant.name.clone(),
-            topics: vec![self.commands.clone()],
-        };
+        let facts = self.participant.sources().into_iter().map(ParticipantName::events);
+        let inputs: Vec<_> = once(self.commands.clone()).chain(facts).collect();
+        let others = inputs.iter().map(Topic::dead_letters).chain([self.events.clone()]);
+        let topics: Vec<_> = inputs.iter().cloned().chain(others).collect();
+        let subscription = Subscription { group: self.participant.name.clone(), topics: inputs };
         let mut outage = Outage::new(&self.stop);
         loop {
             let connected = async {
@@ -184,20 +175,20 @@ impl<S: Inbox> Service<S> {
             () = tokio::time::sleep_until(self.next_sweep), if !is_stopping => self.sweep().await?,
             received = subscriber.receive(appetite), if is_hungry => match received {
                 Ok(Received::Deliveries(deliveries)) => {
-                    let origin = |it: &Delivery| Origin::Delivery(it.position.clone());
-                    self.handle(deliveries.into_iter().map(|it| (origin(&it), it))).await?;
+                    self.handle(deliveries.into_iter().map(|it| (None, it))).await?;
                 }
                 Ok(Received::Assigned(partitions)) => {
                     self.owned.extend(partitions.iter().map(|it| it.number));
-                    self.care.begin(partitions.iter().map(|it| it.number));
                     self.outlet.fall_behind(partitions.iter().map(|it| it.number));
+                    self.care.begin(partitions);
+                    self.held.forget();
                 }
                 Ok(Received::Revoked(partitions)) => {
                     debug!(?partitions, "partitions handed over");
                     let lost: BTreeSet<_> = partitions.iter().map(|it| it.number).collect();
                     self.owned.retain(|number| !lost.contains(number));
-                    self.outlet.leave(lost.iter().copied());
-                    let handed_over = self.care.end(&lost);
+                    self.outlet.leave(lost);
+                    let handed_over = self.care.end(&partitions.into_iter().collect());
                     self.end_attempts(&handed_over).await?;
                 }
                 Err(error @ TransportError::OffsetOutOfRange { .. }) => {
@@ -213,28 +204,46 @@ impl<S: Inbox> Service<S> {
         self.read_back().await
     }
 
-    /// Handles deliveries until their outcome is durable, or a call of them is being made.
+    /// Handles deliveries, and letters with their ids, until their outcome is durable, or a call of them is being made.
     async fn handle(
         &mut self,
-        received: impl Iterator<Item = (Origin, Delivery)> + Send,
+        received: impl Iterator<Item = (Option<MessageId>, Delivery)> + Send,
     ) -> Result<(), Error> {
-        let mut commands = Vec::new();
+        self.learn_held().await?;
+        let mut messages = Vec::new();
         let (mut broken, mut set_aside) = (Written::default(), Vec::new());
-        for (origin, delivery) in received {
-            let lane = delivery.position.partition;
-            match read(&delivery) {
-                Ok(envelope) => commands.push(Incoming { envelope, lane, origin }),
-                Err((reason, detail)) => {
-                    broken.set_aside(&self.participant.name, delivery, reason, &detail);
-                    set_aside.push(origin);
+        for (letter, delivery) in received {
+            let (reason, detail) = match self.participant.read(&delivery) {
+                Ok(Some(envelope)) => {
+                    let name = &self.participant.name;
+                    messages.push(Incoming::new(name, envelope, delivery, letter));
+                    continue;
                 }
-            }
+                Ok(None) if letter.is_none() => {
+                    self.done.push(Origin::Delivery(delivery.position));
+                    continue;
+                }
+                Ok(None) => (UNHANDLED, "there is no handler for it".to_owned()),
+                Err(broken) => broken,
+            };
+            set_aside.push(Origin::new(letter, delivery.position.clone()));
+            self.set_aside(&mut broken, delivery, reason, &detail);
         }
         if !set_aside.is_empty() {
             self.write(broken).await?;
             self.done.append(&mut set_aside);
         }
-        self.carry_out(commands).await
+        self.carry_out(messages).await
+    }
+
+    /// Asks the store which keys are held, if that is not known.
+    async fn learn_held(&mut self) -> Result<(), Error> {
+        if !self.held.is_known() && self.participant.a_fact().is_some() {
+            let name = &self.participant.name;
+            let keys = Outage::outlasted(&self.stop, || self.store.held(name)).await?;
+            self.held.learn(keys);
+        }
+        Ok(())
     }
 
     /// Tells whoever handed out the commands that are done with.
@@ -250,7 +259,10 @@ impl<S: Inbox> Service<S> {
         if letters.is_empty() {
             return Ok(());
         }
-        Outage::outlasted(&self.stop, || self.store.settled(&letters)).await
+        Outage::outlasted(&self.stop, || self.store.settled(&letters)).await?;
+        // What waited behind them is next.
+        self.held.forget();
+        Ok(())
     }
 
     /// Publishes what waits in the outbox for the partitions in question, a page at a time.
@@ -294,8 +306,7 @@ impl<S: Inbox> Service<S> {
             }
         };
         info!(letters = letters.len(), "messages redriven");
-        let origin = |letter: &DeadLetter| Origin::Letter(letter.id);
-        self.handle(letters.into_iter().map(|it| (origin(&it), it.into_delivery()))).await?;
+        self.handle(letters.into_iter().map(|it| (Some(it.id), it.into_delivery()))).await?;
         // There may be more.
         self.next_sweep = Instant::now();
         Ok(())
@@ -323,16 +334,4 @@ impl<S: Inbox> Service<S> {
 async fn grace_is_over(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(GRACE).await;
-}
-
-/// Reads a delivery as a command, or says why it is none.
-fn read(delivery: &Delivery) -> Result<Envelope, (&'static str, String)> {
-    let envelope = Envelope::decode(delivery.value.clone())
-        .map_err(|error| ("undecodable", describe(&error)))?;
-    match envelope.kind {
-        Kind::Command(_) => Ok(envelope),
-        Kind::Fact | Kind::Reply(_) => {
-            Err(("not-a-command", format!("`{}` is no command", envelope.message_type)))
-        }
-    }
 }

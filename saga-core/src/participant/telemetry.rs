@@ -1,12 +1,11 @@
-//! What a participant tells: the commands whose answers are durable, as metrics and spans.
+//! What a participant tells: the messages whose outcome is durable, as metrics and spans.
 
 use opentelemetry::KeyValue;
 use opentelemetry::global::{self, BoxedTracer};
 use opentelemetry::metrics::{Counter, Histogram};
 use opentelemetry::trace::{SpanBuilder, SpanKind};
 
-use super::barrier::headers;
-use crate::message::Envelope;
+use super::incoming::Incoming;
 use crate::telemetry::{self, SetAside, WorkTimes, label, machine_time, name, seconds};
 use crate::time::now;
 use crate::{ParticipantName, Timestamp, Topic};
@@ -31,18 +30,17 @@ pub(super) struct Times {
 
 impl Telemetry {
     pub(super) fn new(service: &ParticipantName, commands: &Topic) -> Self {
-        let destination = name(label::DESTINATION, commands.as_str());
         Self {
             service: name(label::SERVICE, service.as_str()),
-            process: [destination, KeyValue::new(label::OPERATION, "process")],
+            process: process(commands),
             tracer: global::tracer(telemetry::SCOPE),
             duration: seconds(
                 "messaging.process.duration",
-                "From a command's reception to the commit of its answer",
+                "From a message's reception to the commit of its outcome",
             ),
             duplicates: telemetry::meter()
                 .u64_counter("saga.inbox.duplicates")
-                .with_description("Commands that were answered from the inbox")
+                .with_description("Messages that the inbox knew")
                 .build(),
             set_aside: SetAside::new(service),
         }
@@ -55,22 +53,31 @@ impl Telemetry {
         }
     }
 
-    /// Tells of a command whose answer was just made durable; why it failed, if it did.
-    pub(super) fn answered(&self, command: &Envelope, times: Times, failure: Option<String>) {
+    /// Tells of a message whose outcome was just made durable; why it failed, if it did.
+    pub(super) fn answered(&self, incoming: &Incoming, times: Times, failure: Option<String>) {
         let committed = now();
-        self.duration.record(committed.since(times.begun).as_secs_f64(), &self.process);
-        let Some(parent) = telemetry::parent(command.traceparent.as_ref()) else { return };
-        let saga = headers(command);
+        let process = match incoming.command() {
+            Some(_) => self.process.clone(),
+            None => process(&incoming.delivery.position.topic),
+        };
+        self.duration.record(committed.since(times.begun).as_secs_f64(), &process);
+        let message = &incoming.envelope;
+        let Some(parent) = telemetry::parent(message.traceparent.as_ref()) else { return };
+        let saga = incoming.command().map(|command| {
+            [
+                KeyValue::new(label::SAGA_ID, command.saga.to_string()),
+                name(label::STEP, command.step.as_str()),
+                KeyValue::new(label::ATTEMPT, i64::from(command.attempt)),
+            ]
+        });
         let about = [
-            KeyValue::new(label::SAGA_ID, saga.saga.to_string()),
-            name(label::STEP, saga.step.as_str()),
-            KeyValue::new(label::ATTEMPT, i64::from(saga.attempt)),
-            KeyValue::new(label::MESSAGE, command.id.to_string()),
-            name(label::CORRELATION, command.correlation.as_str()),
+            KeyValue::new(label::MESSAGE, message.id.to_string()),
+            name(label::CORRELATION, message.correlation.as_str()),
         ];
-        let span = SpanBuilder::from_name(format!("process {}", command.message_type))
+        let about = saga.into_iter().flatten().chain(about);
+        let span = SpanBuilder::from_name(format!("process {}", message.message_type))
             .with_kind(SpanKind::Consumer)
-            .with_attributes(self.process.iter().cloned().chain(about));
+            .with_attributes(process.into_iter().chain(about));
         let times = WorkTimes {
             begun: machine_time(times.begun, 0),
             committing: machine_time(times.committing, 0),
@@ -78,6 +85,11 @@ impl Telemetry {
         };
         times.tell(&self.tracer, span, failure, &parent);
     }
+}
+
+/// What metrics and spans say of the handling of what comes from a topic.
+fn process(topic: &Topic) -> [KeyValue; 2] {
+    [name(label::DESTINATION, topic.as_str()), KeyValue::new(label::OPERATION, "process")]
 }
 
 impl Times {

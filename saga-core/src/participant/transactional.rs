@@ -1,4 +1,4 @@
-//! Commands whose effect is in the participant's own database: one batch a transaction, and after a
+//! Commands and facts whose effect is in the participant's own database: one batch a transaction, and after a
 //! failure those that are not to blame without the one that is.
 
 use tokio::time::Instant;
@@ -6,9 +6,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::Inbox;
-use super::barrier::{Barrier, Recorded, Ruling, headers, ids, rounds};
+use super::barrier::{Barrier, Recorded, Ruling, ids, rounds};
+use super::incoming::Incoming;
 use super::route::{Answer, Failure};
-use super::service::{Incoming, QUICK_BACKOFF, QUICK_TRIES, Service};
+use super::service::{QUICK_BACKOFF, QUICK_TRIES, Service};
 use super::telemetry::Times;
 use super::writing::Written;
 use crate::Error;
@@ -99,9 +100,9 @@ impl<S: Inbox> Service<S> {
                 continue;
             }
             tries.quick += 1;
-            // Others that wait must not wait for this one; its saga's policy decides then.
-            let is_alone = groups.is_empty();
-            if !failure.error.is_terminal() && is_alone && tries.quick < QUICK_TRIES {
+            // Others that wait must not wait for a command, whose saga's policy decides then; nobody decides for a fact.
+            let may_try = groups.is_empty() || group[0].command().is_none();
+            if !failure.error.is_terminal() && may_try && tries.quick < QUICK_TRIES {
                 tokio::time::sleep(QUICK_BACKOFF.delay(tries.quick, 0)).await;
                 groups.push(group);
                 continue;
@@ -159,22 +160,25 @@ impl<S: Inbox> Service<S> {
     /// Carries out commands and makes everything durable in one transaction.
     async fn transact(&mut self, group: &[Incoming]) -> Result<(), Setback> {
         let (begun, mut duplicates) = (now(), 0);
-        let commands: Vec<_> = group.iter().map(|it| &it.envelope).collect();
         let mut transaction = self.store.begin().await?;
-        let recorded = self.store.recorded(&mut transaction, &ids(&commands)).await?;
+        let recorded = self.store.recorded(&mut transaction, &ids(group.iter())).await?;
         let mut barrier = Barrier::new(recorded)?;
         let mut written = Written::default();
         let calls_out = self.participant.calls_out();
-        for round in rounds(&commands) {
+        for round in rounds(group) {
             let mut to_do = Vec::new();
             for index in round {
-                duplicates += u64::from(barrier.knows(commands[index].id));
-                match barrier.rule(commands[index], calls_out) {
-                    Ruling::Answer(answer) => self.reply(&mut written, &group[index], &answer),
+                let incoming = &group[index];
+                duplicates += u64::from(barrier.knows(incoming.id));
+                match barrier.rule(incoming, calls_out) {
+                    Ruling::Answer(answer) => self.answer(&mut written, incoming, &answer),
+                    Ruling::CarryOut if self.must_wait(incoming) => {
+                        written.wait_behind(&self.participant.name, incoming);
+                    }
                     Ruling::CarryOut => to_do.push(index),
                 }
             }
-            let envelopes: Vec<_> = to_do.iter().map(|&index| commands[index]).collect();
+            let envelopes: Vec<_> = to_do.iter().map(|&index| &group[index].envelope).collect();
             let connection = S::connection(&mut transaction);
             let carried_out = self.participant.carry_out(&envelopes, connection).await;
             let (answers, facts) = match carried_out {
@@ -186,8 +190,8 @@ impl<S: Inbox> Service<S> {
                 }
             };
             for (&index, answer) in to_do.iter().zip(answers) {
-                let recorded = barrier.record(commands[index], answer);
-                self.reply(&mut written, &group[index], &recorded);
+                let recorded = barrier.record(&group[index], answer);
+                self.answer(&mut written, &group[index], &recorded);
             }
             if !facts.is_empty() {
                 written.records.entry(self.facts_lane(group)).or_default().extend(facts);
@@ -196,7 +200,7 @@ impl<S: Inbox> Service<S> {
         let times = Times::begun(begun);
         self.commit(transaction, barrier.into_records(), &written).await?;
         self.telemetry.duplicates(duplicates);
-        commands.iter().for_each(|command| self.telemetry.answered(command, times, None));
+        group.iter().for_each(|it| self.telemetry.answered(it, times, None));
         Ok(())
     }
 
@@ -208,7 +212,7 @@ impl<S: Inbox> Service<S> {
         }
     }
 
-    /// Tells the saga that its command failed; nothing is recorded, so it may be carried out later.
+    /// Tells the saga that its command failed, or sets a fact aside; nothing is recorded, so it may be carried out later.
     pub(super) async fn answer_failure(
         &mut self,
         incoming: &Incoming,
@@ -226,14 +230,15 @@ impl<S: Inbox> Service<S> {
         incoming: &Incoming,
         failure: &Failure,
     ) -> Result<(), StoreError> {
-        let command = headers(&incoming.envelope);
-        warn!(saga = %command.saga, step = %command.step, attempt = command.attempt, error = %failure.error, "command failed");
+        if let Some(command) = incoming.command() {
+            warn!(saga = %command.saga, step = %command.step, attempt = command.attempt, error = %failure.error, "command failed");
+        }
         let recorded = Recorded::new(Answer::failed(failure.outcome()));
         let mut written = Written::default();
-        self.reply(&mut written, incoming, &recorded);
+        self.answer(&mut written, incoming, &recorded);
         let times = Times::begun(now());
         self.write_at_once(&written).await?;
-        self.telemetry.answered(&incoming.envelope, times, Some(failure.error.to_string()));
+        self.telemetry.answered(incoming, times, Some(failure.error.to_string()));
         Ok(())
     }
 }

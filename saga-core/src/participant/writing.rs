@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use tracing::warn;
 
-use super::barrier::{Recorded, headers};
-use super::service::{Incoming, Service};
+use super::barrier::Recorded;
+use super::incoming::Incoming;
+use super::service::Service;
 use super::{Handled, Inbox, InboxRecord};
+use crate::held::waiting;
 use crate::message::{Envelope, Kind, ReplyHeaders};
 use crate::outage::Outage;
 use crate::outlet::Committed;
@@ -16,6 +18,9 @@ use crate::time::now;
 use crate::transport::{Delivery, Record};
 use crate::{Error, ParticipantName};
 
+/// Why a fact is set aside that could not be handled.
+pub(super) const UNHANDLED: &str = "unhandled-fact";
+
 /// What goes into one transaction beside the effects.
 #[derive(Default)]
 pub(super) struct Written {
@@ -24,9 +29,19 @@ pub(super) struct Written {
 }
 
 impl<S: Inbox> Service<S> {
-    /// Adds the reply to a command to what is written.
-    pub(super) fn reply(&self, written: &mut Written, incoming: &Incoming, recorded: &Recorded) {
-        let command = headers(&incoming.envelope);
+    /// Adds the reply to a command to what is written; a fact that failed is set aside.
+    pub(super) fn answer(
+        &mut self,
+        written: &mut Written,
+        incoming: &Incoming,
+        recorded: &Recorded,
+    ) {
+        let Some(command) = incoming.command() else {
+            if let Some(problem) = recorded.answer.failure() {
+                self.set_aside(written, incoming.delivery.clone(), UNHANDLED, &problem);
+            }
+            return;
+        };
         let envelope = Envelope {
             id: recorded.reply,
             message_type: recorded.answer.message_type.clone(),
@@ -47,7 +62,7 @@ impl<S: Inbox> Service<S> {
         let partition = command
             .reply_partition
             .filter(|&number| self.event_partitions.is_some_and(|size| number < size));
-        written.records.entry(incoming.lane).or_default().push(Record {
+        written.records.entry(incoming.lane()).or_default().push(Record {
             topic: self.events.clone(),
             partition,
             key: command.saga.to_string().into(),
@@ -56,13 +71,34 @@ impl<S: Inbox> Service<S> {
         });
     }
 
+    /// Adds a dead letter to what is written. Later facts of its key wait.
+    pub(super) fn set_aside(
+        &mut self,
+        written: &mut Written,
+        delivery: Delivery,
+        reason: &str,
+        detail: &str,
+    ) {
+        warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
+        let lane = delivery.position.partition;
+        let letter = DeadLetter::new(&self.participant.name, delivery, reason, detail);
+        self.held.hold(&letter);
+        written.records.entry(lane).or_default().push(dead_letter::record(&letter));
+        written.dead_letters.push(letter);
+    }
+
+    /// Returns true for a fact that must wait: one of its key before it was set aside.
+    pub(super) fn must_wait(&self, incoming: &Incoming) -> bool {
+        let is_new_fact = incoming.letter.is_none() && incoming.command().is_none();
+        is_new_fact && self.held.holds(&incoming.delivery)
+    }
+
     /// Writes replies and dead letters that no handler's effect goes with.
     pub(super) async fn write(&mut self, written: Written) -> Result<(), Error> {
         let mut outage = Outage::new(&self.stop);
         while let Err(error) = self.write_at_once(&written).await {
             outage.outlast(error).await?;
         }
-        self.telemetry.set_aside.tell(&written.dead_letters);
         Ok(())
     }
 
@@ -94,12 +130,13 @@ impl<S: Inbox> Service<S> {
             return Err(error);
         }
         outgoing.into_iter().for_each(|row| self.outlet.push(row));
+        self.telemetry.set_aside.tell(&written.dead_letters);
         Ok(())
     }
 
     /// Returns the lane of the facts that handlers tell: one for all of them, so that those of one key keep their order.
     pub(super) fn facts_lane(&self, group: &[Incoming]) -> u32 {
-        self.owned.first().copied().unwrap_or(group[0].lane)
+        self.owned.first().copied().unwrap_or(group[0].lane())
     }
 
     /// Makes one outbox row per lane of what is to be published.
@@ -111,17 +148,8 @@ impl<S: Inbox> Service<S> {
 }
 
 impl Written {
-    pub(super) fn set_aside(
-        &mut self,
-        consumer: &ParticipantName,
-        delivery: Delivery,
-        reason: &str,
-        detail: &str,
-    ) {
-        warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
-        let lane = delivery.position.partition;
-        let letter = DeadLetter::new(consumer, delivery, reason, detail);
-        self.records.entry(lane).or_default().push(dead_letter::record(&letter));
-        self.dead_letters.push(letter);
+    /// Lets a fact wait behind what was set aside of its key.
+    pub(super) fn wait_behind(&mut self, consumer: &ParticipantName, fact: &Incoming) {
+        self.dead_letters.push(waiting(consumer, fact.delivery.clone()));
     }
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 ///   idempotency key keeps a second one from starting. Make it longer than a caller or a topic
 ///   may repeat a start: at least the retention of the topics whose facts start sagas.
 /// - [`inbox`](Self::inbox) counts from the start of the *saga*. Make it longer than any saga lives,
-///   waits and outages included, and longer than the retention of the command topics. What comes
-///   later than that is never carried out twice: it is refused, and its saga parks.
+///   waits and outages included, and longer than the retention of the command topics and of topics whose
+///   facts are [handled](crate::HandleFact). What comes later than that is never carried out twice: a command is refused, and its
+///   saga parks; a fact is set aside.
 ///
 /// # Examples
 ///
@@ -42,7 +43,7 @@ impl RetentionPolicy {
         Self { ended_sagas: Some(age), ..self }
     }
 
-    /// Removes the records of handled commands this long after their saga started.
+    /// Removes the records of handled commands this long after their saga started, and of facts this long after they were told.
     #[must_use]
     pub const fn inbox(self, age: Duration) -> Self {
         Self { inbox: Some(age), ..self }

@@ -128,6 +128,15 @@ impl<S: SagaStore> Open<'_, S> {
     }
 }
 
+impl<S: SagaStore> LocalStore<S> {
+    /// Returns a fact that a participant in here is to handle, if there is one.
+    pub(crate) fn a_local_fact(&self) -> Option<(ParticipantName, MessageType)> {
+        let mut facts =
+            self.participants.iter().filter_map(|(name, it)| Some((name, it.a_fact()?)));
+        facts.next().map(|(name, fact)| (name.clone(), fact.clone()))
+    }
+}
+
 impl<S: SagaStore> DynSagaStore for LocalStore<S> {
     fn load<'a>(&'a self, sagas: &'a [SagaId]) -> StoreFuture<'a, Vec<Snapshot>> {
         Box::pin(self.store.load(sagas))

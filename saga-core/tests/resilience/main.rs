@@ -7,6 +7,7 @@ mod support;
 mod calls;
 mod dead_letters;
 mod effects;
+mod facts;
 mod flood;
 mod forged;
 mod isolation;

@@ -1,0 +1,231 @@
+//! Facts that a participant handles: the other way to join services, without anybody in the middle.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tracing::{Span, info_span};
+use uuid::Uuid;
+
+use super::handler::{HandlerError, fact_of};
+use super::route::{Answer, Answers, DynHandle, Failure, caught, decode, inside, stay_awake};
+use crate::ids::{FNV, fnv1a};
+use crate::message::{Envelope, Outcome};
+use crate::transport::Record;
+use crate::{Fact, MessageId, MessageType, ParticipantName, Payload, Timestamp};
+
+/// Handles facts of type `F` of another service, each exactly once (*choreography*).
+///
+/// A saga says who does what in which order, and undoes it; a fact only says what happened, and
+/// whoever wants to know does what it likes. That suits what nobody waits for: a summary, a notification, a
+/// search index. As soon as something is to be undone if a later part fails, it is a saga.
+///
+/// # What happens to a fact
+///
+/// As to a command, without an answer: one transaction of the participant's own database holds the
+/// inbox record and what the handler writes; then the fact is acknowledged. A fact that is delivered
+/// again, or was published twice, finds its record and changes nothing. A crash before the commit delivers
+/// it again, one after it finds the record.
+///
+/// - Facts of one key are handled in the order that they were published in; those of several keys together, in one transaction.
+/// - An error rolls back and is tried again, three times at once. Then the fact is set aside as a
+///   [dead letter](crate::store::DeadLetter) with the reason `unhandled-fact`, and later facts of its
+///   key wait behind it, in order; everything else goes on. [`LetterTask`](crate::LetterTask) brings it back.
+/// - A database that is away is waited for, and sets nothing aside.
+/// - A reply is a fact too: if the type of a reply is a [`Fact`], each command that succeeded tells it. Its key is the saga, and what
+///   is [local](crate::EngineBuilder::local) is not published.
+/// - Facts that no handler is for are acknowledged. A participant that is new begins with the
+///   oldest fact that the topic still has.
+/// - A fact that is older than what the inbox remembers may have been handled and is set aside: let the inbox remember for
+///   longer than the topic does ([`RetentionPolicy`](crate::RetentionPolicy)).
+///
+/// # Examples
+///
+/// ```
+/// # use saga_core::*;
+/// # use saga_core::store::{OutboxRow, Transactional as _};
+/// # use serde::{Deserialize, Serialize};
+/// # use std::collections::BTreeMap;
+/// # #[derive(Serialize, Deserialize)] struct OrderConfirmed { user: String, cents: u64 }
+/// # impl Message for OrderConfirmed { const TYPE: MessageType = MessageType::new("OrderConfirmed"); type Codec = Json; }
+/// # impl Fact for OrderConfirmed { const SOURCE: ParticipantName = ParticipantName::new("orders"); }
+/// /// What each customer has spent.
+/// type Spent = BTreeMap<String, u64>;
+///
+/// struct Summary;
+///
+/// impl HandleFact<OrderConfirmed, MemoryConnection<Spent>> for Summary {
+///     async fn handle_fact(
+///         &self,
+///         order: OrderConfirmed,
+///         cx: &mut FactContext<'_, MemoryConnection<Spent>>,
+///     ) -> Result<(), HandlerError> {
+///         *cx.connection().entry(order.user).or_default() += order.cents;
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (orders, transport) = (MemoryStore::new(), MemoryTransport::new());
+/// let store = MemoryStore::with_state(Spent::new());
+/// let summary = Participant::builder(ParticipantName::new("summary"))
+///     .handle_fact::<OrderConfirmed>(Summary)
+///     .build()?
+///     .start(store.clone(), transport.clone());
+///
+/// # transport.ensure_topics(&[OrderConfirmed::SOURCE.events()]).await?;
+/// # let relay = Relay::start(orders.clone(), transport);
+/// let fact = OutboxRow::fact(&OrderConfirmed { user: "ada".into(), cents: 250 }, "o-1")?;
+/// let twice = OutboxRow { id: OutboxId::now(), ..fact.clone() };
+/// # let mut transaction = orders.begin().await?;
+/// # for row in [fact, twice] { MemoryStore::<()>::connection(&mut transaction).enqueue(row); }
+/// # orders.commit(transaction).await?;
+/// # relay.waker().wake();
+/// while store.read(|spent| spent.is_empty()) {
+///     tokio::task::yield_now().await;
+/// }
+/// summary.shutdown().await?;
+/// assert_eq!(store.read(|spent| spent["ada"]), 250);
+/// # relay.shutdown().await?;
+/// # Ok(()) }
+/// ```
+///
+/// The idempotent receiver is described by Hohpe and Woolf, *Enterprise Integration Patterns* (2003);
+/// choreography and orchestration are compared by Richardson, *Microservices Patterns* (2018), chapter 4.
+pub trait HandleFact<F: Fact, Conn>: Send + Sync + 'static {
+    /// Does what is to be done about the fact, with the transaction in `cx`.
+    ///
+    /// # Errors
+    ///
+    /// Any error rolls back and is tried again; [`HandlerError::terminal`] sets the fact aside at once.
+    fn handle_fact(
+        &self,
+        fact: F,
+        cx: &mut FactContext<'_, Conn>,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+}
+
+/// What a handler is given beside the fact.
+pub struct FactContext<'a, Conn> {
+    connection: &'a mut Conn,
+    fact: &'a Envelope,
+    participant: &'a ParticipantName,
+    facts: &'a mut Vec<Record>,
+}
+
+impl<Conn> FactContext<'_, Conn> {
+    /// Returns the connection, inside the open transaction.
+    pub const fn connection(&mut self) -> &mut Conn {
+        self.connection
+    }
+
+    /// Returns the id of the fact, the same however often it is delivered.
+    #[must_use]
+    pub const fn fact_id(&self) -> MessageId {
+        self.fact.id
+    }
+
+    /// Returns when the fact was told, by the clock of its source.
+    #[must_use]
+    pub const fn told_at(&self) -> Timestamp {
+        self.fact.timestamp
+    }
+
+    /// Tells a fact that follows from this one, published under `key` if and only if the transaction commits.
+    ///
+    /// # Errors
+    ///
+    /// [`HandlerError`] if the fact cannot be encoded, is too large, or is another service's to tell.
+    pub fn publish<F: Fact>(&mut self, fact: &F, key: &str) -> Result<(), HandlerError> {
+        self.facts.push(fact_of(self.participant, fact, key, self.fact)?);
+        Ok(())
+    }
+}
+
+impl<Conn> fmt::Debug for FactContext<'_, Conn> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FactContext")
+            .field("fact", &self.fact.id)
+            .field("type", &self.fact.message_type)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Handles facts one by one.
+pub(super) struct Reaction<F, H> {
+    pub(super) participant: ParticipantName,
+    pub(super) handler: H,
+    pub(super) fact: PhantomData<fn(F)>,
+}
+
+impl<F: Fact, Conn: Send, H: HandleFact<F, Conn>> DynHandle<Conn> for Reaction<F, H> {
+    fn handle<'a>(
+        &'a self,
+        envelopes: &'a [&'a Envelope],
+        connection: &'a mut Conn,
+        limit: Duration,
+    ) -> BoxFuture<'a, Answers> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(envelopes.len());
+            let mut facts = Vec::new();
+            let work = caught(async {
+                for envelope in envelopes {
+                    let fact = decode::<F>(envelope)?;
+                    let (participant, fact_told) = (&self.participant, *envelope);
+                    let mut cx = FactContext {
+                        connection: &mut *connection,
+                        fact: fact_told,
+                        participant,
+                        facts: &mut facts,
+                    };
+                    let work = self.handler.handle_fact(fact, &mut cx);
+                    stay_awake(inside(span(envelope), envelope, work), limit).await??;
+                    answers.push(Answer::handled());
+                }
+                Ok(())
+            });
+            match work.await {
+                Ok(()) => Ok((answers, facts)),
+                Err(failure) => Err(Failure { culprit: Some(answers.len()), ..failure }),
+            }
+        })
+    }
+}
+
+fn span(fact: &Envelope) -> Span {
+    info_span!("fact", name = %fact.message_type, id = %fact.id)
+}
+
+impl Answer {
+    /// Nobody is told; it says in the inbox that a fact was handled.
+    fn handled() -> Self {
+        let message_type = MessageType::new("Handled");
+        Self { outcome: Outcome::Succeeded, message_type, payload: Payload::default() }
+    }
+}
+
+/// Returns the id under which a participant's inbox has a fact: as old as the fact, and another one for each participant,
+/// since several may handle it in one database.
+///
+/// It is stored, so it never changes.
+pub(super) fn inbox_id(participant: &ParticipantName, fact: MessageId) -> MessageId {
+    // The random part of an id of version 7; its time and its version stay.
+    const RANDOM: u64 = (1 << 62) - 1;
+    let hash = fnv1a(FNV, participant.as_str().as_bytes());
+    MessageId(Uuid::from_u128(fact.0.as_u128() ^ u128::from(hash & RANDOM)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inbox_id_of_a_fact_never_changes_and_is_as_old_as_the_fact() {
+        let fact: MessageId = "019aca5e-1234-7abc-8def-0123456789ab".parse().expect("an id");
+        let id = |name| inbox_id(&ParticipantName::new(name), fact);
+        assert_eq!(id("summary").to_string(), "019aca5e-1234-7abc-ae2d-8018881f8cb8");
+        assert_ne!(id("summary"), id("search"));
+        assert!(id("summary").to_string().starts_with("019aca5e-1234-7abc-"));
+    }
+}

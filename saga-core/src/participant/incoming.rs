@@ -1,0 +1,124 @@
+//! What a participant has received: read, or told apart from what it cannot handle.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use uuid::Uuid;
+
+use super::Participant;
+use super::facts::inbox_id;
+use crate::message::{CommandHeaders, Envelope, Kind, Outcome, describe};
+use crate::transport::{Delivery, Partition, Position};
+use crate::{MessageId, ParticipantName};
+
+/// A command or a fact, and how it came here.
+pub(super) struct Incoming {
+    /// What the inbox knows it by.
+    pub(super) id: MessageId,
+    pub(super) envelope: Envelope,
+    pub(super) delivery: Delivery,
+    /// The letter that it was, if it had been set aside.
+    pub(super) letter: Option<MessageId>,
+}
+
+/// Where something came from that is done with.
+pub(super) enum Origin {
+    Delivery(Position),
+    /// It had been set aside.
+    Letter(MessageId),
+}
+
+/// Why a message is set aside: a short class, and what was found.
+type Broken = (&'static str, String);
+
+impl<Conn: Send + 'static> Participant<Conn> {
+    /// Reads a delivery. One that means nothing to this participant is `None`.
+    pub(super) fn read(&self, delivery: &Delivery) -> Result<Option<Envelope>, Broken> {
+        let envelope = Envelope::decode(delivery.value.clone())
+            .map_err(|error| ("undecodable", describe(&error)))?;
+        let topic = &delivery.position.topic;
+        let is_for_commands = *topic == self.name.commands();
+        let is_mine = match &envelope.kind {
+            Kind::Command(_) if is_for_commands => true,
+            Kind::Command(_) => {
+                let detail = format!("`{}` is a command on an events topic", envelope.message_type);
+                return Err(("unexpected-command", detail));
+            }
+            Kind::Fact | Kind::Reply(_) if is_for_commands => {
+                let detail = format!("`{}` is no command", envelope.message_type);
+                return Err(("not-a-command", detail));
+            }
+            Kind::Fact => self.handles_fact(&envelope.message_type, topic),
+            Kind::Reply(reply) => {
+                reply.outcome == Outcome::Succeeded
+                    && self.handles_fact(&envelope.message_type, topic)
+            }
+        };
+        Ok(is_mine.then_some(envelope))
+    }
+}
+
+impl Incoming {
+    pub(super) fn new(
+        participant: &ParticipantName,
+        envelope: Envelope,
+        delivery: Delivery,
+        letter: Option<MessageId>,
+    ) -> Self {
+        let id = match envelope.kind {
+            Kind::Command(_) => envelope.id,
+            Kind::Fact | Kind::Reply(_) => inbox_id(participant, envelope.id),
+        };
+        Self { id, envelope, delivery, letter }
+    }
+
+    /// Returns the headers of a command; a fact has none.
+    pub(super) const fn command(&self) -> Option<&CommandHeaders> {
+        match &self.envelope.kind {
+            Kind::Command(headers) => Some(headers),
+            Kind::Fact | Kind::Reply(_) => None,
+        }
+    }
+
+    /// Returns the command that this one undoes, if it undoes one.
+    pub(super) fn compensates(&self) -> Option<MessageId> {
+        self.command()?.compensates
+    }
+
+    /// Returns the number of the partition that it came in.
+    pub(super) const fn lane(&self) -> u32 {
+        self.delivery.position.partition
+    }
+
+    pub(super) fn partition(&self) -> Partition {
+        Partition { topic: self.delivery.position.topic.clone(), number: self.lane() }
+    }
+
+    /// Returns what it has to do with: its saga or its key, itself, and what it compensates.
+    pub(super) fn touched(&self) -> impl Iterator<Item = Uuid> + use<> {
+        let of = match self.command() {
+            Some(headers) => Some(headers.saga.0),
+            None => key_id(&self.delivery),
+        };
+        let ids = [of, Some(self.id.0), self.compensates().map(|id| id.0)];
+        ids.into_iter().flatten()
+    }
+
+    /// Returns whom to tell that it is done with.
+    pub(super) fn into_origin(self) -> Origin {
+        Origin::new(self.letter, self.delivery.position)
+    }
+}
+
+impl Origin {
+    pub(super) fn new(letter: Option<MessageId>, position: Position) -> Self {
+        letter.map_or(Self::Delivery(position), Self::Letter)
+    }
+}
+
+/// Stands for the key of a fact within this process. Two keys with one hash wait for each other, and that is all.
+fn key_id(fact: &Delivery) -> Option<Uuid> {
+    let mut hasher = DefaultHasher::new();
+    fact.position.topic.as_str().hash(&mut hasher);
+    fact.key.hash(&mut hasher);
+    (!fact.key.is_empty()).then(|| Uuid::from_u128(u128::from(hasher.finish())))
+}
