@@ -10,18 +10,25 @@ use serde_json::Number;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Account, AccountRepository as _, BookQueries, Entry, Hold, PaymentState, Standing};
+use super::{
+    Account, AccountRepository as _, BookQueries, Entry, Hold, PaymentState, Standing, Summary,
+    SummaryRepository,
+};
 use crate::shared::database::Database;
 use crate::shared::http::fields::{Fields, amount_schema, is_id, object};
 use crate::shared::http::{Page, Path, Problem, Query, ShownProblem, documented, limit};
 use crate::shared::money::{CURRENCY, Money};
 
 /// Returns the routes.
-pub(super) fn router<D: Database<Connection: BookQueries>>(database: D) -> OpenApiRouter {
+pub(super) fn router<D>(database: D) -> OpenApiRouter
+where
+    D: Database<Connection: BookQueries + SummaryRepository>,
+{
     OpenApiRouter::new()
         .routes(documented(__path_list_accounts, list_accounts::<D>))
         .routes(documented(__path_show_account, show_account::<D>))
         .routes(documented(__path_list_entries, list_entries::<D>))
+        .routes(documented(__path_show_summary, show_summary::<D>))
         .routes(documented(__path_deposit, deposit::<D>))
         .routes(documented(__path_list_payments, list_payments::<D>))
         .routes(documented(__path_show_payment, show_payment::<D>))
@@ -136,6 +143,43 @@ async fn list_entries<D: Database<Connection: BookQueries>>(
         reason,
         amount: Money::new(minor).as_number(),
     })))
+}
+
+/// What a customer has spent.
+#[derive(Debug, Serialize, ToSchema)]
+struct ShownSummary {
+    /// The customer.
+    #[schema(example = "u-1")]
+    user_id: String,
+    /// How many orders were confirmed.
+    #[schema(example = 3)]
+    orders: i64,
+    /// What they cost, as an exact decimal.
+    #[schema(value_type = f64, example = 370.35)]
+    spent: Number,
+    /// The ISO 4217 code of its currency.
+    #[schema(example = "EUR")]
+    currency: String,
+}
+
+/// Shows what a customer has spent on orders that were confirmed. It follows the orders within moments.
+#[utoipa::path(
+    get, path = "/accounts/{user_id}/summary", tag = "accounts",
+    params(("user_id" = String, Path, description = "The customer.")),
+    responses(
+        (status = 200, description = "The summary.", body = ShownSummary),
+        (status = 404, description = "There is no such account.", body = ShownProblem, content_type = "application/problem+json"),
+    ),
+)]
+async fn show_summary<D: Database<Connection: BookQueries + SummaryRepository>>(
+    State(database): State<D>,
+    Path(user_id): Path,
+) -> Result<Json<ShownSummary>, Problem> {
+    let (account, _) = find(&database, &user_id).await?;
+    let mut transaction = database.begin().await?;
+    let Summary { orders, minor } = D::connection(&mut transaction).summary(&account).await?;
+    let spent = Money::new(minor);
+    Ok(Json(ShownSummary { user_id, orders, spent: spent.as_number(), currency: spent.currency }))
 }
 
 /// The body of a deposit.

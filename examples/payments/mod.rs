@@ -4,6 +4,7 @@ mod api;
 mod db;
 mod handlers;
 mod seed;
+mod summary;
 
 use saga_core::store::Transactional as _;
 use saga_core::{MemoryStore, Participant};
@@ -14,12 +15,16 @@ use crate::shared::contract::{AuthorizePayment, CapturePayment, PAYMENTS, VoidPa
 use crate::shared::database::{self, Database};
 use crate::shared::service::{Service, Worker};
 
-pub use db::{Account, AccountRepository, BookQueries, Books, Entry, Hold, PaymentState, Standing};
+pub use db::{
+    Account, AccountRepository, BookQueries, Books, Entry, Hold, PaymentState, Standing, Summary,
+    SummaryRepository,
+};
 pub use handlers::Payments;
 
 const MIGRATIONS: &[(&str, &str)] = &[
     ("accounts, ledger and payments", include_str!("migrations/0001_payments.sql")),
     ("deposits", include_str!("migrations/0002_deposits.sql")),
+    ("summaries", include_str!("migrations/0003_summary.sql")),
 ];
 
 /// Makes what carries out the service's commands, on a connection of whatever kind.
@@ -39,15 +44,17 @@ pub fn participant<C: AccountRepository>() -> anyhow::Result<Participant<C>> {
 ///
 /// # Errors
 ///
-/// If two handlers claim one command.
+/// If two handlers claim one message.
 pub fn start<D>(database: D, broker: impl Broker) -> anyhow::Result<Service>
 where
-    D: Database<Connection: BookQueries>,
+    D: Database<Connection: BookQueries + SummaryRepository>,
 {
     let participant = participant()?.start(database.clone(), broker.clone());
+    let summary = summary::participant()?.start(database.clone(), broker.clone());
     Ok(Service::new(PAYMENTS, database.clone(), broker)
         .routes(api::router(database))
-        .worker(Worker::Participant(participant)))
+        .worker(Worker::Participant(participant))
+        .worker(Worker::Participant(summary)))
 }
 
 /// Makes a database in memory, with the seed data in it.

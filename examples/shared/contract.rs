@@ -36,7 +36,8 @@ macro_rules! messages {
     )*};
 }
 
-/// Makes commands of messages, and replies of what they are answered with.
+/// Makes commands of messages, and replies of what they are answered with. A reply is a fact as well:
+/// whoever wants to know can handle it.
 macro_rules! commands {
     ($($participant:ident { $($command:ident => $reply:ident,)* })*) => {$($(
         messages!($command, $reply);
@@ -44,10 +45,13 @@ macro_rules! commands {
             type Reply = $reply;
             const PARTICIPANT: ParticipantName = $participant;
         }
+        impl Fact for $reply {
+            const SOURCE: ParticipantName = $participant;
+        }
     )*)*};
 }
 
-/// Makes facts of messages: whoever wants to know can subscribe to them.
+/// Makes facts of messages that answer nothing.
 macro_rules! facts {
     ($($source:ident: $fact:ident,)*) => {$(
         messages!($fact);

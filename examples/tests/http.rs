@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use examples::orders::{self, OrderTable};
 use examples::shared::http::{Client, Tokens};
@@ -151,6 +153,31 @@ async fn place(shop: &Shop, user_id: &str, ids: &[&str]) {
     for id in ids {
         shop.ended(id).await;
     }
+}
+
+/// It follows what the orders service tells; an order that was declined leaves no trace in it.
+#[tokio::test]
+async fn what_a_customer_has_spent_follows_the_orders_that_were_confirmed() {
+    let shop = Shop::open().await;
+    place(&shop, "u-1", &["o-1", "o-2", "o-3"]).await;
+    let declined = json!({"order_id": "o-4", "user_id": "u-poor", "amount": 20});
+    shop.orders.post("/orders", declined).await.expect("an answer");
+    assert_eq!(shop.ended("o-4").await["status"], "rejected");
+    let summary = async |user: &str| {
+        let path = format!("/accounts/{user}/summary");
+        shop.payments.get(&path).await.expect("an answer").1
+    };
+    let is_there = tokio::time::timeout(Duration::from_secs(5), async {
+        while summary("u-1").await["orders"] != 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    is_there.await.expect("the summary follows");
+    let expected = json!({"user_id": "u-1", "orders": 3, "spent": 3.0, "currency": "EUR"});
+    assert_eq!(summary("u-1").await.to_string(), expected.to_string().replace("3.0", "3.00"));
+    assert_eq!(summary("u-poor").await["orders"], 0);
+    let (status, _) = shop.payments.get("/accounts/nobody/summary").await.expect("an answer");
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
 /// Returns the ids of the orders of a list, page by page.
@@ -418,6 +445,7 @@ async fn every_service_describes_itself() {
             "get /accounts",
             "get /accounts/{user_id}",
             "get /accounts/{user_id}/entries",
+            "get /accounts/{user_id}/summary",
             "get /definitions",
             "get /health",
             "get /metrics",

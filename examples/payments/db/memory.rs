@@ -6,7 +6,10 @@ use std::ops::Bound::{Excluded, Unbounded};
 use anyhow::{Context as _, ensure};
 use saga_core::MemoryConnection;
 
-use super::{Account, AccountRepository, BookQueries, Entry, Hold, PaymentState, Standing};
+use super::{
+    Account, AccountRepository, BookQueries, Entry, Hold, PaymentState, Standing, Summary,
+    SummaryRepository,
+};
 use crate::shared::money::Money;
 
 /// The tables, in memory.
@@ -16,6 +19,7 @@ pub struct Books {
     payments: BTreeMap<String, (Hold, PaymentState)>,
     deposits: BTreeMap<String, (Account, Money)>,
     entries: Vec<(Account, Entry)>,
+    summaries: BTreeMap<Account, Summary>,
 }
 
 impl Books {
@@ -190,6 +194,21 @@ impl<T: AsMut<Books> + Clone + Send + Sync + 'static> BookQueries for MemoryConn
 
     async fn payment(&mut self, order_id: &str) -> anyhow::Result<Option<(Hold, PaymentState)>> {
         Ok(books(self).payments.get(order_id).cloned())
+    }
+}
+
+impl<T: AsMut<Books> + Clone + Send + Sync + 'static> SummaryRepository for MemoryConnection<T> {
+    async fn add_to_summary(&mut self, order_id: &str) -> anyhow::Result<bool> {
+        let books = books(self);
+        let Some((hold, _)) = books.payments.get(order_id) else { return Ok(false) };
+        let summary = books.summaries.entry(hold.account.clone()).or_default();
+        summary.orders += 1;
+        summary.minor += hold.amount.minor;
+        Ok(true)
+    }
+
+    async fn summary(&mut self, account: &Account) -> anyhow::Result<Summary> {
+        Ok(books(self).summaries.get(account).copied().unwrap_or_default())
     }
 }
 

@@ -133,6 +133,15 @@ pub struct Entry {
     pub minor: i64,
 }
 
+/// What a customer has spent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many orders were confirmed.
+    pub orders: i64,
+    /// What they cost, in the smallest unit of the account's currency.
+    pub minor: i64,
+}
+
 /// Accounts, ledger and payments, through an open transaction.
 ///
 /// Each movement of money is two entries of the ledger that sum to zero.
@@ -216,4 +225,19 @@ pub trait BookQueries: AccountRepository {
         &mut self,
         order_id: &str,
     ) -> impl Future<Output = anyhow::Result<Option<(Hold, PaymentState)>>> + Send;
+}
+
+/// What customers have spent, through an open transaction.
+pub trait SummaryRepository: Send + 'static {
+    /// Counts a confirmed order for whoever paid for it. Returns false if nobody did.
+    fn add_to_summary(
+        &mut self,
+        order_id: &str,
+    ) -> impl Future<Output = anyhow::Result<bool>> + Send;
+
+    /// Returns what a customer has spent.
+    fn summary(
+        &mut self,
+        account: &Account,
+    ) -> impl Future<Output = anyhow::Result<Summary>> + Send;
 }

@@ -6,7 +6,10 @@ use anyhow::ensure;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-use super::{Account, AccountRepository, BookQueries, Entry, Hold, PaymentState, Standing};
+use super::{
+    Account, AccountRepository, BookQueries, Entry, Hold, PaymentState, Standing, Summary,
+    SummaryRepository,
+};
 use crate::shared::money::{CURRENCY, Money};
 
 impl AccountRepository for PgConnection {
@@ -155,6 +158,23 @@ impl BookQueries for PgConnection {
             where order_id = $1";
         let row = sqlx::query(select).bind(order_id).fetch_optional(self).await?;
         row.as_ref().map(payment).transpose()
+    }
+}
+
+impl SummaryRepository for PgConnection {
+    async fn add_to_summary(&mut self, order_id: &str) -> anyhow::Result<bool> {
+        let add = "insert into summary (account, orders, spent_minor)
+            select account, 1, amount_minor from payment where order_id = $1
+            on conflict (account) do update set orders = summary.orders + 1,
+                spent_minor = summary.spent_minor + excluded.spent_minor";
+        Ok(sqlx::query(add).bind(order_id).execute(self).await?.rows_affected() > 0)
+    }
+
+    async fn summary(&mut self, account: &Account) -> anyhow::Result<Summary> {
+        let select = "select orders, spent_minor from summary where account = $1";
+        let row = sqlx::query(select).bind(account.as_str()).fetch_optional(self).await?;
+        let Some(row) = row else { return Ok(Summary::default()) };
+        Ok(Summary { orders: row.try_get(0)?, minor: row.try_get(1)? })
     }
 }
 

@@ -37,12 +37,16 @@ impl Books {
         books
     }
 
-    /// Counts the orders that are pending and the sagas that have not ended.
+    /// Counts the orders that are pending, the sagas that have not ended and the confirmed orders that no summary has.
     pub(crate) async fn unfinished(&mut self) -> i64 {
         let orders = "select count(*) from orders where status = 'pending'";
         let orders = number(&mut self.orders, orders).await;
         let sagas = "select count(*) from saga.saga where status not in (2, 3)";
-        orders + number(&mut self.orchestrator, sagas).await
+        let confirmed = "select count(*) from orders where status = 'confirmed'";
+        let confirmed = number(&mut self.orders, confirmed).await;
+        let summed = "select coalesce(sum(orders), 0)::bigint from summary";
+        let behind = confirmed - number(&mut self.payments, summed).await;
+        orders + number(&mut self.orchestrator, sagas).await + behind.abs()
     }
 
     /// Returns how far the run is, in words.
@@ -102,6 +106,11 @@ impl Books {
         let open = "select count(*) from payment where state = 'authorized'";
         law("no payment is open", open, 0).await;
 
+        let summaries = "select count(*) from (select account, count(*), sum(amount_minor) \
+            from payment where state = 'captured' group by account \
+            except select account, orders, spent_minor from summary) as it";
+        law("each summary has every confirmed order once", summaries, 0).await;
+
         let movements = "select reference || ' ' || reason, count(*) from entry \
             where reason <> 'deposit' group by 1";
         let found = by_name(db, movements).await;
@@ -131,7 +140,7 @@ impl Books {
         broken.unless("each order has one saga, and it has ended", found, expected.into());
     }
 
-    /// Each command was handled once, and nothing is left to send or set aside.
+    /// Each command and fact was handled once, and nothing is left to send or set aside.
     async fn audit_messages(&mut self, plan: &Plan, broken: &mut Broken) {
         use Fate::{Confirmed, Declined, Frozen, OutOfStock};
 
@@ -141,8 +150,8 @@ impl Books {
         let commands = [
             // Confirm or reject.
             all,
-            // Authorize; capture; void.
-            reserved + authorized + plan.count(&[Frozen]),
+            // Authorize; capture; void; and a fact for the summary.
+            reserved + authorized + plan.count(&[Frozen]) + plan.count(&[Confirmed]),
             // Reserve; sell or release.
             all + reserved,
             0,
@@ -151,7 +160,7 @@ impl Books {
             [&mut self.orders, &mut self.payments, &mut self.inventory, &mut self.orchestrator];
         for ((service, db), commands) in SERVICES.into_iter().zip(connections).zip(commands) {
             let handled = number(db, "select count(*) from saga.inbox").await;
-            broken.unless(&format!("{service} handled each command once"), handled, commands);
+            broken.unless(&format!("{service} handled each message once"), handled, commands);
             let set_aside = number(db, "select count(*) from saga.dead_letter").await;
             broken.unless(&format!("{service} set nothing aside"), set_aside, 0);
         }

@@ -24,6 +24,8 @@ const CONFIRMED: [(&str, &str, &str); 5] = [
     ("orders", "confirm-order", "process ConfirmOrder"),
     ("inventory", "sell-inventory", "process SellInventory"),
 ];
+/// Who hears of it besides, and does something about it that no saga asked for.
+const HEARD: [(&str, &str); 1] = [("payments", "process OrderConfirmed")];
 /// The same for one whose customer has no money: what is reserved is released.
 const DECLINED: [(&str, &str, &str); 4] = [
     ("inventory", "reserve-inventory", "process ReserveInventory"),
@@ -48,14 +50,16 @@ async fn an_order_is_one_trace_also_if_a_service_is_killed_in_between() {
 
     place(&orders, "trace-confirmed", "u-1").await;
     place(&orders, "trace-declined", "u-poor").await;
-    for (order, hops) in [("trace-confirmed", &CONFIRMED[..]), ("trace-declined", &DECLINED[..])] {
+    for (order, hops, heard) in
+        [("trace-confirmed", &CONFIRMED[..], &HEARD[..]), ("trace-declined", &DECLINED[..], &[])]
+    {
         ended(&orders, order).await;
-        let trace = settled(&collector, order, |trace| missing(trace, hops)).await;
+        let trace = settled(&collector, order, |trace| missing(trace, hops, heard)).await;
         println!("{order}, {} spans:\n{}", trace.0.len(), trace.text());
         let commits = trace.0.iter().filter(|it| it.span.name == "commit").count();
         let works = |name: &str| name.starts_with("process ") || name.starts_with("decide ");
         let works = trace.0.iter().filter(|it| works(&it.span.name)).count();
-        assert_eq!(commits, works, "each decision and each command is a commit");
+        assert_eq!(commits, works, "each decision and each message is a commit");
     }
 
     let (shown, documented) = (services.metrics().await, Documented::read().metrics);
@@ -85,13 +89,14 @@ async fn an_order_is_one_trace_also_if_a_service_is_killed_in_between() {
 }
 
 /// Returns the spans that are missing.
-fn missing(trace: &Trace, hops: &[(&str, &str, &str)]) -> Vec<String> {
+fn missing(trace: &Trace, hops: &[(&str, &str, &str)], heard: &[(&str, &str)]) -> Vec<String> {
     let mut expected: BTreeMap<(&str, &str), usize> =
         [(("orders", "POST /orders"), 1), (("orchestrator", "place-order"), 1)].into();
     for &(service, step, process) in hops {
         *expected.entry(("orchestrator", step)).or_default() += 1;
         *expected.entry((service, process)).or_default() += 1;
     }
+    expected.extend(heard.iter().map(|&heard| (heard, 1)));
     let count = trace.count();
     let lacks = |(name, expected): (_, usize)| {
         let found = count.get(&name).copied().unwrap_or(0);
