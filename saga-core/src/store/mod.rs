@@ -50,8 +50,8 @@ pub trait Transactional: Send + Sync + 'static {
     /// Finds out whether the database is to blame for the failure of a handler in an open transaction.
     ///
     /// Asks for a sign of life on the connection, also after a statement has failed, and looks at the
-    /// error. A failure that the database is to blame for is tried again and uses up no attempt, three times
-    /// in a row.
+    /// error. A failure that the database is to blame for is tried again and uses up no attempt: as long as the
+    /// store takes no writes, and three times in a row while it does.
     ///
     /// # Errors
     ///
