@@ -49,12 +49,22 @@ impl Held {
 
     /// Returns true for a fact that must wait: one of its key before it was set aside.
     pub(crate) fn holds(&self, fact: &Delivery) -> bool {
+        self.first(fact).is_some_and(|first| first < fact.position.offset)
+    }
+
+    /// Returns true for a fact that was set aside itself.
+    pub(crate) fn has(&self, fact: &Delivery) -> bool {
+        self.first(fact) == Some(fact.position.offset)
+    }
+
+    /// Returns the place of the first letter of a fact's key.
+    fn first(&self, fact: &Delivery) -> Option<u64> {
         // Most often nothing is held, and then nothing is to be copied.
-        !self.firsts.is_empty() && {
-            let at = &fact.position;
-            let key = (at.topic.clone(), at.partition, fact.key.clone());
-            self.firsts.get(&key).is_some_and(|&first| first < at.offset)
+        if self.firsts.is_empty() {
+            return None;
         }
+        let at = &fact.position;
+        self.firsts.get(&(at.topic.clone(), at.partition, fact.key.clone())).copied()
     }
 }
 

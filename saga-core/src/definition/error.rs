@@ -87,9 +87,9 @@ pub enum DefinitionError {
         command: MessageType,
     },
     /// A local participant that handles facts, which never reach it: it has no consumer group. Start one with
-    /// that handler on a transport.
+    /// that handler on a transport, under a name of its own.
     #[error(
-        "the local participant `{participant}` handles the fact `{fact}`, which only reaches one that is started on a transport"
+        "the local participant `{participant}` handles the fact `{fact}`, which only reaches one that is started on a transport, under a name of its own"
     )]
     LocalFact {
         /// The participant.

@@ -42,6 +42,8 @@ pub(super) struct Recorded {
 pub(super) enum Ruling {
     /// Answer this; nothing is to be done.
     Answer(Arc<Recorded>),
+    /// It is older than what is on record, and may have been carried out.
+    Forgotten,
     /// Carry it out.
     CarryOut,
 }
@@ -78,7 +80,7 @@ impl Barrier {
         }
         // What it compensates is as old: all ids of a saga begin with the saga's time.
         if self.purged_below.is_some_and(|below| command.id < below) {
-            return Ruling::Answer(Arc::new(Recorded::new(Answer::forgotten())));
+            return Ruling::Forgotten;
         }
         let Some(compensated) = command.compensates() else {
             return Ruling::CarryOut;
@@ -209,7 +211,7 @@ impl Answer {
         }
     }
 
-    fn forgotten() -> Self {
+    pub(super) fn forgotten() -> Self {
         Self::failed(Outcome::FailedPermanently(FORGOTTEN.to_owned()))
     }
 

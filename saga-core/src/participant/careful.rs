@@ -52,7 +52,7 @@ impl Care {
 
     /// Returns the commands that are to be counted, and the others.
     fn split(&self, commands: Vec<Incoming>) -> (Vec<Incoming>, Vec<Incoming>) {
-        // Most often nothing is to be counted, and then nothing is to be copied.
+        // When nothing is left to be counted, nothing is to be copied.
         let is_doubtful =
             |it: &Incoming| !self.left.is_empty() && self.left.contains_key(&it.partition());
         commands.into_iter().partition(is_doubtful)

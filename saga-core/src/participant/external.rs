@@ -180,10 +180,12 @@ impl<S: Inbox> Service<S> {
         for command in commands {
             duplicates += u64::from(barrier.knows(command.id));
             let ruling = barrier.rule(command, true);
-            if let Ruling::Answer(recorded) = &ruling {
-                self.answer(&mut written, command, recorded);
+            match &ruling {
+                Ruling::Answer(recorded) => self.answer(&mut written, command, recorded),
+                Ruling::Forgotten => self.answer_forgotten(&mut written, command),
+                Ruling::CarryOut => {}
             }
-            are_answered.push(matches!(ruling, Ruling::Answer(_)));
+            are_answered.push(!matches!(ruling, Ruling::CarryOut));
         }
         if are_answered.contains(&true) {
             let times = Times::begun(begun);
@@ -218,6 +220,10 @@ impl<S: Inbox> Service<S> {
         for Called { incoming, answer, .. } in called {
             let recorded = match barrier.rule(incoming, true) {
                 Ruling::Answer(recorded) => recorded,
+                Ruling::Forgotten => {
+                    self.answer_forgotten(&mut written, incoming);
+                    continue;
+                }
                 Ruling::CarryOut => barrier.record(incoming, answer.clone()),
             };
             self.answer(&mut written, incoming, &recorded);

@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::handler::{HandlerError, fact_of};
 use super::route::{Answer, Answers, DynHandle, Failure, caught, decode, inside, stay_awake};
-use crate::ids::{FNV, fnv1a};
+use crate::ids::{FNV, first_at, fnv1a};
 use crate::message::{Envelope, Outcome};
 use crate::transport::Record;
-use crate::{Fact, MessageId, MessageType, ParticipantName, Payload, Timestamp};
+use crate::{CorrelationId, Fact, MessageId, MessageType, ParticipantName, Payload, Timestamp};
 
 /// Handles facts of type `F` of another service, each exactly once (*choreography*).
 ///
@@ -29,16 +29,17 @@ use crate::{Fact, MessageId, MessageType, ParticipantName, Payload, Timestamp};
 /// it again, one after it finds the record.
 ///
 /// - Facts of one key are handled in the order that they were published in; those of several keys together, in one transaction.
-/// - An error rolls back and is tried again, three times at once. Then the fact is set aside as a
-///   [dead letter](crate::store::DeadLetter) with the reason `unhandled-fact`, and later facts of its
-///   key wait behind it, in order; everything else goes on. [`LetterTask`](crate::LetterTask) brings it back.
+/// - An error rolls back and is tried again, three times in all, and three times more some seconds later. Then the
+///   fact is set aside as a [dead letter](crate::store::DeadLetter) with the reason `unhandled-fact`. Later facts of its key wait
+///   from the first error on, in order; everything else goes on. [`LetterTask`](crate::LetterTask) brings it back.
 /// - A database that is away is waited for, and sets nothing aside.
 /// - A reply is a fact too: if the type of a reply is a [`Fact`], each command that succeeded tells it. Its key is the saga, and what
 ///   is [local](crate::EngineBuilder::local) is not published.
 /// - Facts that no handler is for are acknowledged. A participant that is new begins with the
-///   oldest fact that the topic still has.
-/// - A fact that is older than what the inbox remembers may have been handled and is set aside: let the inbox remember for
-///   longer than the topic does ([`RetentionPolicy`](crate::RetentionPolicy)).
+///   oldest fact that the topic still has; a handler that is added to one that has run begins where it stands.
+/// - A fact that is older than what the inbox remembers may have been handled. It is set aside with the reason
+///   `forgotten-fact`, and holds up nobody. Let the inbox remember for longer than the topic does, and for longer
+///   than facts may wait ([`RetentionPolicy`](crate::RetentionPolicy)).
 ///
 /// # Examples
 ///
@@ -93,12 +94,16 @@ use crate::{Fact, MessageId, MessageType, ParticipantName, Payload, Timestamp};
 ///
 /// The idempotent receiver is described by Hohpe and Woolf, *Enterprise Integration Patterns* (2003);
 /// choreography and orchestration are compared by Richardson, *Microservices Patterns* (2018), chapter 4.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle the fact `{F}` on a `{Conn}`",
+    note = "implement `HandleFact<{F}, {Conn}>` for it; `{Conn}` is the connection of the participant's store"
+)]
 pub trait HandleFact<F: Fact, Conn>: Send + Sync + 'static {
     /// Does what is to be done about the fact, with the transaction in `cx`.
     ///
     /// # Errors
     ///
-    /// Any error rolls back and is tried again; [`HandlerError::terminal`] sets the fact aside at once.
+    /// Any error rolls back and is tried again; [`HandlerError::terminal`] and a panic set the fact aside at once.
     fn handle_fact(
         &self,
         fact: F,
@@ -130,6 +135,12 @@ impl<Conn> FactContext<'_, Conn> {
     #[must_use]
     pub const fn told_at(&self) -> Timestamp {
         self.fact.timestamp
+    }
+
+    /// Returns the business operation that the fact belongs to.
+    #[must_use]
+    pub const fn correlation(&self) -> &CorrelationId {
+        &self.fact.correlation
     }
 
     /// Tells a fact that follows from this one, published under `key` if and only if the transaction commits.
@@ -209,23 +220,44 @@ impl Answer {
 /// since several may handle it in one database.
 ///
 /// It is stored, so it never changes.
-pub(super) fn inbox_id(participant: &ParticipantName, fact: MessageId) -> MessageId {
+pub(super) fn inbox_id(participant: &ParticipantName, fact: &Envelope) -> MessageId {
     // The random part of an id of version 7; its time and its version stay.
     const RANDOM: u64 = (1 << 62) - 1;
     let hash = fnv1a(FNV, participant.as_str().as_bytes());
-    MessageId(Uuid::from_u128(fact.0.as_u128() ^ u128::from(hash & RANDOM)))
+    if fact.id.0.get_version_num() == 7 {
+        return MessageId(Uuid::from_u128(fact.id.0.as_u128() ^ u128::from(hash & RANDOM)));
+    }
+    // Another producer's: what is purged by age needs to have one.
+    let hash = fnv1a(hash, fact.id.as_bytes()) & RANDOM;
+    let random = u128::from(hash) | (7 << 76) | (2 << 62);
+    MessageId(Uuid::from_u128(first_at(fact.timestamp).as_u128() | random))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Kind;
 
     #[test]
     fn the_inbox_id_of_a_fact_never_changes_and_is_as_old_as_the_fact() {
-        let fact: MessageId = "019aca5e-1234-7abc-8def-0123456789ab".parse().expect("an id");
-        let id = |name| inbox_id(&ParticipantName::new(name), fact);
+        let fact = |id: &str| Envelope {
+            id: id.parse().expect("an id"),
+            message_type: MessageType::new("OrderPlaced"),
+            source: ParticipantName::new("web"),
+            correlation: CorrelationId::new("o-1").expect("short"),
+            causation: None,
+            traceparent: None,
+            timestamp: Timestamp::from_micros(0x019a_ca5e_1234 * 1_000 + 999),
+            kind: Kind::Fact,
+            payload: Payload::default(),
+        };
+        let ours = fact("019aca5e-1234-7abc-8def-0123456789ab");
+        let id = |name| inbox_id(&ParticipantName::new(name), &ours);
         assert_eq!(id("summary").to_string(), "019aca5e-1234-7abc-ae2d-8018881f8cb8");
         assert_ne!(id("summary"), id("search"));
-        assert!(id("summary").to_string().starts_with("019aca5e-1234-7abc-"));
+        let foreign = fact("9f1c1ed4-6f0a-4c9e-a6c6-0123456789ab");
+        let id = inbox_id(&ParticipantName::new("summary"), &foreign);
+        assert_eq!(id.to_string(), "019aca5e-1234-7000-8e8d-3b6163a59675");
+        assert_eq!(id.0.get_version_num(), 7);
     }
 }

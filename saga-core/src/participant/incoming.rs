@@ -66,7 +66,7 @@ impl Incoming {
     ) -> Self {
         let id = match envelope.kind {
             Kind::Command(_) => envelope.id,
-            Kind::Fact | Kind::Reply(_) => inbox_id(participant, envelope.id),
+            Kind::Fact | Kind::Reply(_) => inbox_id(participant, &envelope),
         };
         Self { id, envelope, delivery, letter }
     }

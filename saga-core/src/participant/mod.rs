@@ -228,7 +228,8 @@ impl<Conn: Send + 'static> ParticipantBuilder<Conn> {
 
     /// Handles facts of type `F`, which another service tells.
     ///
-    /// They reach a participant that is [started](Participant::start) on a transport, through its own consumer group.
+    /// They reach a participant that is [started](Participant::start) on a transport, through the consumer group of its name:
+    /// an engine that takes the same facts must have another name, or each would get a part of them.
     pub fn handle_fact<F: Fact>(self, handler: impl HandleFact<F, Conn>) -> Self {
         let participant = self.participant.name.clone();
         let handler = Box::new(Reaction { participant, handler, fact: PhantomData::<fn(F)> });

@@ -1,6 +1,6 @@
 //! A participant at work: takes commands and facts from its topics, a batch at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::iter::once;
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::careful::Care;
 use super::external::Calls;
 use super::incoming::{Incoming, Origin};
 use super::telemetry::Telemetry;
-use super::writing::{UNHANDLED, Written};
+use super::writing::Written;
 use super::{Inbox, Participant};
 use crate::held::Held;
 use crate::outage::Outage;
@@ -46,7 +46,7 @@ pub(super) struct Service<S: Inbox> {
     transport: Arc<dyn DynTransport>,
     pub(super) outlet: Outlet,
     pub(super) telemetry: Telemetry,
-    commands: Topic,
+    pub(super) commands: Topic,
     pub(super) events: Topic,
     /// The size of the events topic, once it is known.
     pub(super) event_partitions: Option<u32>,
@@ -58,6 +58,8 @@ pub(super) struct Service<S: Inbox> {
     pub(super) calls: Calls,
     /// Where the messages came from that are done with and not acknowledged yet.
     pub(super) done: Vec<Origin>,
+    /// Letters that were handed out and stay, for they were set aside again or wait.
+    pub(super) kept: HashSet<MessageId>,
     next_sweep: Instant,
     pub(super) stop: CancellationToken,
 }
@@ -81,6 +83,7 @@ impl<S: Inbox> Service<S> {
             pace: Pace::new(BATCH_MAX),
             calls: Calls::default(),
             done: Vec::new(),
+            kept: HashSet::new(),
             next_sweep: Instant::now() + SWEEP_EVERY,
             outlet: Outlet::new(Arc::clone(&transport), &participant.name),
             participant,
@@ -142,7 +145,9 @@ impl<S: Inbox> Service<S> {
         let facts = self.participant.sources().into_iter().map(ParticipantName::events);
         let inputs: Vec<_> = once(self.commands.clone()).chain(facts).collect();
         let others = inputs.iter().map(Topic::dead_letters).chain([self.events.clone()]);
-        let topics: Vec<_> = inputs.iter().cloned().chain(others).collect();
+        // It may handle facts of its own.
+        let topics: BTreeSet<_> = inputs.iter().cloned().chain(others).collect();
+        let topics = Vec::from_iter(topics);
         let subscription = Subscription { group: self.participant.name.clone(), topics: inputs };
         let mut outage = Outage::new(&self.stop);
         loop {
@@ -213,21 +218,17 @@ impl<S: Inbox> Service<S> {
         let mut messages = Vec::new();
         let (mut broken, mut set_aside) = (Written::default(), Vec::new());
         for (letter, delivery) in received {
-            let (reason, detail) = match self.participant.read(&delivery) {
+            match self.participant.read(&delivery) {
                 Ok(Some(envelope)) => {
                     let name = &self.participant.name;
                     messages.push(Incoming::new(name, envelope, delivery, letter));
-                    continue;
                 }
-                Ok(None) if letter.is_none() => {
-                    self.done.push(Origin::Delivery(delivery.position));
-                    continue;
+                Ok(None) => self.done.push(Origin::new(letter, delivery.position)),
+                Err((reason, detail)) => {
+                    set_aside.push(Origin::new(letter, delivery.position.clone()));
+                    self.set_aside(&mut broken, delivery, letter, reason, &detail);
                 }
-                Ok(None) => (UNHANDLED, "there is no handler for it".to_owned()),
-                Err(broken) => broken,
-            };
-            set_aside.push(Origin::new(letter, delivery.position.clone()));
-            self.set_aside(&mut broken, delivery, reason, &detail);
+            }
         }
         if !set_aside.is_empty() {
             self.write(broken).await?;
@@ -256,6 +257,8 @@ impl<S: Inbox> Service<S> {
             }
         }
         subscriber.acknowledge(&positions);
+        // Somebody may have asked again for what was set aside again.
+        letters.retain(|letter| !self.kept.remove(letter));
         if letters.is_empty() {
             return Ok(());
         }
@@ -306,9 +309,12 @@ impl<S: Inbox> Service<S> {
             }
         };
         info!(letters = letters.len(), "messages redriven");
+        let begun = Instant::now();
+        // Others may have settled what a letter waits for.
+        self.held.forget();
         self.handle(letters.into_iter().map(|it| (Some(it.id), it.into_delivery()))).await?;
-        // There may be more.
-        self.next_sweep = Instant::now();
+        // There may be more; as much time is for what comes meanwhile.
+        self.next_sweep = Instant::now() + begun.elapsed();
         Ok(())
     }
 

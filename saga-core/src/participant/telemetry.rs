@@ -56,11 +56,10 @@ impl Telemetry {
     /// Tells of a message whose outcome was just made durable; why it failed, if it did.
     pub(super) fn answered(&self, incoming: &Incoming, times: Times, failure: Option<String>) {
         let committed = now();
-        let process = match incoming.command() {
-            Some(_) => self.process.clone(),
-            None => process(&incoming.delivery.position.topic),
-        };
-        self.duration.record(committed.since(times.begun).as_secs_f64(), &process);
+        let of_facts =
+            incoming.command().is_none().then(|| process(&incoming.delivery.position.topic));
+        let process = of_facts.as_ref().unwrap_or(&self.process);
+        self.duration.record(committed.since(times.begun).as_secs_f64(), process);
         let message = &incoming.envelope;
         let Some(parent) = telemetry::parent(message.traceparent.as_ref()) else { return };
         let saga = incoming.command().map(|command| {
@@ -77,7 +76,7 @@ impl Telemetry {
         let about = saga.into_iter().flatten().chain(about);
         let span = SpanBuilder::from_name(format!("process {}", message.message_type))
             .with_kind(SpanKind::Consumer)
-            .with_attributes(process.into_iter().chain(about));
+            .with_attributes(process.iter().cloned().chain(about));
         let times = WorkTimes {
             begun: machine_time(times.begun, 0),
             committing: machine_time(times.committing, 0),

@@ -1,6 +1,8 @@
 //! Commands and facts whose effect is in the participant's own database: one batch a transaction, and after a
 //! failure those that are not to blame without the one that is.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -12,13 +14,16 @@ use super::route::{Answer, Failure};
 use super::service::{QUICK_BACKOFF, QUICK_TRIES, Service};
 use super::telemetry::Times;
 use super::writing::Written;
-use crate::Error;
 use crate::outage::Outage;
-use crate::store::StoreError;
+use crate::store::{Outbox, StoreError};
 use crate::time::now;
+use crate::{Error, OutboxId};
 
 /// How often in a row a batch may meet what others record before it is taken apart.
 const CONFLICTS_MAX: u32 = 10;
+
+/// A fact that fails faster than this is tried again at once while others wait.
+const FAST: Duration = Duration::from_secs(1);
 
 /// How often in a row a failure is excused because the database is to blame. After that it is the
 /// handler that brings it about.
@@ -100,8 +105,10 @@ impl<S: Inbox> Service<S> {
                 continue;
             }
             tries.quick += 1;
-            // Others that wait must not wait for a command, whose saga's policy decides then; nobody decides for a fact.
-            let may_try = groups.is_empty() || group[0].command().is_none();
+            // Others that wait must not wait for a command, whose saga's policy decides then; nobody decides for
+            // a fact, but it must not hold the others up for long.
+            let is_fast = begun.elapsed() < FAST;
+            let may_try = groups.is_empty() || (group[0].command().is_none() && is_fast);
             if !failure.error.is_terminal() && may_try && tries.quick < QUICK_TRIES {
                 tokio::time::sleep(QUICK_BACKOFF.delay(tries.quick, 0)).await;
                 groups.push(group);
@@ -128,8 +135,9 @@ impl<S: Inbox> Service<S> {
     ) -> Result<Option<Failure>, Error> {
         match setback {
             Setback::Excused(error, _) if tries.excused < EXCUSES_MAX => {
-                tries.excused += 1;
                 tries.outage.outlast(error).await?;
+                // While the database takes no writes at all, it cannot be the handler.
+                tries.excused += u32::from(takes_writes(&self.store).await);
                 Ok(None)
             }
             Setback::Handler(failure) | Setback::Excused(_, failure) => Ok(Some(failure)),
@@ -172,8 +180,9 @@ impl<S: Inbox> Service<S> {
                 duplicates += u64::from(barrier.knows(incoming.id));
                 match barrier.rule(incoming, calls_out) {
                     Ruling::Answer(answer) => self.answer(&mut written, incoming, &answer),
+                    Ruling::Forgotten => self.answer_forgotten(&mut written, incoming),
                     Ruling::CarryOut if self.must_wait(incoming) => {
-                        written.wait_behind(&self.participant.name, incoming);
+                        self.wait_behind(&mut written, incoming);
                     }
                     Ruling::CarryOut => to_do.push(index),
                 }
@@ -241,6 +250,11 @@ impl<S: Inbox> Service<S> {
         self.telemetry.answered(incoming, times, Some(failure.error.to_string()));
         Ok(())
     }
+}
+
+/// Finds out whether a store takes writes, by one that changes nothing.
+async fn takes_writes(store: &impl Outbox) -> bool {
+    store.sent(&[OutboxId::now()]).await.is_ok()
 }
 
 impl From<StoreError> for Setback {

@@ -6,39 +6,39 @@ use tracing::warn;
 
 use super::barrier::Recorded;
 use super::incoming::Incoming;
+use super::route::Answer;
 use super::service::Service;
 use super::{Handled, Inbox, InboxRecord};
 use crate::held::waiting;
-use crate::message::{Envelope, Kind, ReplyHeaders};
+use crate::message::{Envelope, Kind, Outcome, ReplyHeaders};
 use crate::outage::Outage;
 use crate::outlet::Committed;
 use crate::policy::dead_letter;
 use crate::store::{DeadLetter, OutboxRow, StoreError};
 use crate::time::now;
 use crate::transport::{Delivery, Record};
-use crate::{Error, ParticipantName};
+use crate::{Error, MessageId};
 
 /// Why a fact is set aside that could not be handled.
-pub(super) const UNHANDLED: &str = "unhandled-fact";
+const UNHANDLED: &str = "unhandled-fact";
+/// Why a fact is set aside that may have been handled before. It holds up nobody.
+const FORGOTTEN: &str = "forgotten-fact";
 
 /// What goes into one transaction beside the effects.
 #[derive(Default)]
 pub(super) struct Written {
     pub(super) records: BTreeMap<u32, Vec<Record>>,
     pub(super) dead_letters: Vec<DeadLetter>,
+    /// Letters that were handed out and stay.
+    kept: Vec<MessageId>,
 }
 
 impl<S: Inbox> Service<S> {
     /// Adds the reply to a command to what is written; a fact that failed is set aside.
-    pub(super) fn answer(
-        &mut self,
-        written: &mut Written,
-        incoming: &Incoming,
-        recorded: &Recorded,
-    ) {
+    pub(super) fn answer(&self, written: &mut Written, incoming: &Incoming, recorded: &Recorded) {
         let Some(command) = incoming.command() else {
             if let Some(problem) = recorded.answer.failure() {
-                self.set_aside(written, incoming.delivery.clone(), UNHANDLED, &problem);
+                self.set_fact_aside(written, incoming, &recorded.answer, &problem);
             }
             return;
         };
@@ -71,26 +71,71 @@ impl<S: Inbox> Service<S> {
         });
     }
 
-    /// Adds a dead letter to what is written. Later facts of its key wait.
+    /// Adds what is to be said to a message that is older than the inbox remembers.
+    pub(super) fn answer_forgotten(&self, written: &mut Written, incoming: &Incoming) {
+        match incoming.command() {
+            Some(_) => self.answer(written, incoming, &Recorded::new(Answer::forgotten())),
+            None => {
+                let (delivery, letter) = (incoming.delivery.clone(), incoming.letter);
+                self.set_aside(
+                    written,
+                    delivery,
+                    letter,
+                    FORGOTTEN,
+                    "it is older than what the inbox remembers, so it may have been handled before",
+                );
+            }
+        }
+    }
+
+    /// Sets a fact aside that failed. The first time it comes back by itself, unless it would only fail again.
+    fn set_fact_aside(
+        &self,
+        written: &mut Written,
+        fact: &Incoming,
+        answer: &Answer,
+        problem: &str,
+    ) {
+        let is_transient = matches!(answer.outcome, Outcome::FailedTransiently(_));
+        if !is_transient || fact.letter.is_some() {
+            let (delivery, letter) = (fact.delivery.clone(), fact.letter);
+            return self.set_aside(written, delivery, letter, UNHANDLED, problem);
+        }
+        warn!(fact = %fact.envelope.id, problem, "fact not handled; it comes back within seconds");
+        let name = &self.participant.name;
+        let letter = DeadLetter::new(name, fact.delivery.clone(), UNHANDLED, problem);
+        written.dead_letters.push(DeadLetter { waits: true, ..letter });
+    }
+
+    /// Adds a dead letter to what is written; `letter` is the one that it was before, if it was one.
     pub(super) fn set_aside(
-        &mut self,
+        &self,
         written: &mut Written,
         delivery: Delivery,
+        letter: Option<MessageId>,
         reason: &str,
         detail: &str,
     ) {
         warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
+        written.kept.extend(letter);
         let lane = delivery.position.partition;
         let letter = DeadLetter::new(&self.participant.name, delivery, reason, detail);
-        self.held.hold(&letter);
         written.records.entry(lane).or_default().push(dead_letter::record(&letter));
         written.dead_letters.push(letter);
     }
 
-    /// Returns true for a fact that must wait: one of its key before it was set aside.
+    /// Lets a fact wait behind what was set aside of its key; a letter stays what it is.
+    pub(super) fn wait_behind(&self, written: &mut Written, fact: &Incoming) {
+        written.kept.extend(fact.letter);
+        if fact.letter.is_none() {
+            written.dead_letters.push(waiting(&self.participant.name, fact.delivery.clone()));
+        }
+    }
+
+    /// Returns true for a fact that must wait: it was set aside, or one of its key before it.
     pub(super) fn must_wait(&self, incoming: &Incoming) -> bool {
-        let is_new_fact = incoming.letter.is_none() && incoming.command().is_none();
-        is_new_fact && self.held.holds(&incoming.delivery)
+        let is_set_aside = || incoming.letter.is_none() && self.held.has(&incoming.delivery);
+        incoming.command().is_none() && (self.held.holds(&incoming.delivery) || is_set_aside())
     }
 
     /// Writes replies and dead letters that no handler's effect goes with.
@@ -131,6 +176,10 @@ impl<S: Inbox> Service<S> {
         }
         outgoing.into_iter().for_each(|row| self.outlet.push(row));
         self.telemetry.set_aside.tell(&written.dead_letters);
+        // Later facts of their keys wait.
+        let holds = |it: &&DeadLetter| it.topic != self.commands && it.reason != FORGOTTEN;
+        written.dead_letters.iter().filter(holds).for_each(|it| self.held.hold(it));
+        self.kept.extend(&written.kept);
         Ok(())
     }
 
@@ -144,12 +193,5 @@ impl<S: Inbox> Service<S> {
         let lanes = written.records.iter().filter(|(_, records)| !records.is_empty());
         let rows = lanes.map(|(&lane, records)| Committed::new(self.lane(lane), records));
         rows.unzip()
-    }
-}
-
-impl Written {
-    /// Lets a fact wait behind what was set aside of its key.
-    pub(super) fn wait_behind(&mut self, consumer: &ParticipantName, fact: &Incoming) {
-        self.dead_letters.push(waiting(consumer, fact.delivery.clone()));
     }
 }

@@ -334,7 +334,7 @@ async fn i4b_a_fact_older_than_what_the_inbox_remembers_is_set_aside() {
     publish(&transport, vec![old]).await;
     let _summary = summary(&notes, db.clone(), &transport);
     until("it is set aside", || letters(&db).len() == 1).await;
-    assert_eq!(letters(&db), [("ada".to_owned(), "unhandled-fact".to_owned(), false)]);
+    assert_eq!(letters(&db), [("ada".to_owned(), "forgotten-fact".to_owned(), false)]);
     assert!(db.dead_letters()[0].detail.contains("older than what the inbox remembers"));
     assert_eq!(notes.calls.load(SeqCst), 0);
 }
