@@ -17,6 +17,8 @@ mod customers;
 mod dice;
 #[path = "e2e/orders.rs"]
 mod orders;
+#[path = "e2e/secrets.rs"]
+mod secrets;
 #[path = "e2e/services.rs"]
 mod services;
 #[path = "e2e/traces.rs"]

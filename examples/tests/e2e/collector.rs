@@ -48,6 +48,11 @@ impl Collector {
         Self { url, spans }
     }
 
+    /// Returns all spans that have come in.
+    pub(crate) fn spans(&self) -> Vec<Collected> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Returns the trace of an order: the one in which a command about it was carried out.
     pub(crate) fn trace_of(&self, order: &str) -> Trace {
         let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,6 +17,8 @@ use crate::support::database::Databases;
 use crate::support::programs;
 
 pub(crate) const SERVICES: [&str; 4] = ["orders", "payments", "inventory", "orchestrator"];
+/// The password in the URLs of the databases: the server that the tests start asks for none, and takes any.
+pub(crate) const PASSWORD: &str = "canary-password-of-a-database";
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(20);
 /// How much of each log is printed when a law is broken.
@@ -49,14 +51,13 @@ impl Services {
     /// Starts all four on fresh databases, with this beside what they need, and waits until they are ready.
     pub(crate) async fn start(dice: &mut Dice, environment: &[(&'static str, String)]) -> Self {
         let databases = Databases::new("examples_e2e_").await;
-        let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e");
-        fs::create_dir_all(&logs).expect("the build's temporary directory is writable");
+        fs::create_dir_all(folder()).expect("the build's temporary directory is writable");
         let ports = SERVICES.map(|_| free_port(dice));
         let mut services = Vec::new();
         for (name, port) in SERVICES.into_iter().zip(ports) {
-            let log = logs.join(format!("{name}.log"));
+            let log = log(name);
             File::create(&log).expect("a new log");
-            let database = databases.create(name).await;
+            let database = with_password(&databases.create(name).await);
             let orchestrator = format!("http://127.0.0.1:{}", ports[3]);
             let mut environment = environment.to_vec();
             environment.extend([
@@ -85,16 +86,20 @@ impl Services {
 
     /// Returns the names of the metrics that the services show.
     pub(crate) async fn metrics(&self) -> BTreeSet<String> {
-        let mut metrics = BTreeSet::new();
+        let shown = self.metrics_as_text().await;
+        let types = shown.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let named = types.filter_map(|line| line.split(' ').next());
+        // The exporter adds one about itself.
+        named.filter(|name| *name != "target_info").map(ToOwned::to_owned).collect()
+    }
+
+    /// Returns the metrics of all services, as they show them.
+    pub(crate) async fn metrics_as_text(&self) -> String {
+        let mut shown = String::new();
         for service in &self.0 {
-            let shown = service.client().text("/metrics").await.expect("an answer");
-            let types = shown.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-            // The exporter adds one about itself.
-            let named = types.filter_map(|line| line.split(' ').next());
-            let named = named.filter(|name| *name != "target_info");
-            metrics.extend(named.map(ToOwned::to_owned));
+            shown += &service.client().text("/metrics").await.expect("an answer");
         }
-        metrics
+        shown
     }
 
     /// Returns the URL of a service's database.
@@ -177,6 +182,30 @@ impl Drop for Services {
             let _ = service.process.kill();
             let _ = service.process.wait();
         }
+    }
+}
+
+/// Returns all that the services of the last run have logged, line by line.
+pub(crate) fn logs() -> impl Iterator<Item = String> {
+    let logs = SERVICES.into_iter().map(|name| fs::read_to_string(log(name)).expect("a log"));
+    logs.flat_map(|log| log.lines().map(ToOwned::to_owned).collect::<Vec<_>>())
+}
+
+fn log(name: &str) -> PathBuf {
+    folder().join(format!("{name}.log"))
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e")
+}
+
+/// Adds a password to the URL of a database that has none.
+fn with_password(url: &str) -> String {
+    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?))) {
+        Some((scheme, (user, rest))) if !user.contains(':') => {
+            format!("{scheme}://{user}:{PASSWORD}@{rest}")
+        }
+        _ => url.to_owned(),
     }
 }
 
