@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::{Article, Reservation, ReservationState, StockQueries, StockRepository as _};
 use crate::shared::database::Database;
 use crate::shared::http::fields::{Fields, is_id, object};
-use crate::shared::http::{Page, Path, Problem, Query, ShownProblem, documented, limit};
+use crate::shared::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
 use crate::shared::messages::inventory::Item;
 
 /// Most pieces of one delivery.
@@ -215,8 +215,4 @@ async fn find<D: Database<Connection: StockQueries>>(
 ) -> anyhow::Result<Option<Article>> {
     let mut transaction = database.begin().await?;
     D::connection(&mut transaction).article(sku).await
-}
-
-fn no_next() -> Problem {
-    Problem::invalid("after", "must be the `next` of an earlier page")
 }

@@ -1,25 +1,118 @@
-//! The HTTP interface: look at sagas and at what they follow, and turn one back.
+//! The HTTP interface: list sagas, look at one and at what they follow, and turn one back.
 
 use anyhow::Context as _;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use saga_core::machine::HistoryEntry;
-use saga_core::{Engine, Error, IdempotencyKey, SagaData as _, SagaId};
-use serde::Serialize;
-use utoipa::ToSchema;
+use saga_core::store::{ListedSaga, SagaFilter};
+use saga_core::{Engine, Error, IdempotencyKey, SagaData as _, SagaId, Status};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::place_order::{PlaceOrder, place_order};
-use crate::shared::http::{Path, Problem, ShownProblem, documented};
+use crate::shared::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
 use crate::shared::timeline::{ShownEntry, ShownSaga, ShownStep};
 
 pub(super) fn router(engine: Engine) -> OpenApiRouter {
     OpenApiRouter::new()
+        .routes(documented(__path_list_sagas, list_sagas))
         .routes(documented(__path_show_saga, show_saga))
         .routes(documented(__path_cancel_saga, cancel_saga))
         .routes(documented(__path_list_definitions, list_definitions))
         .with_state(engine)
+}
+
+/// Which sagas are asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListSagas {
+    /// Only sagas of this status.
+    status: Option<SagaStatus>,
+    /// The `next` of the page before.
+    after: Option<String>,
+    /// How many at most: 50 unless said otherwise.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+}
+
+/// Where a saga can stand.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum SagaStatus {
+    /// Its steps are carried out.
+    Running,
+    /// Its steps are undone.
+    Compensating,
+    /// Every step succeeded.
+    Completed,
+    /// Every effect was undone.
+    Compensated,
+    /// A person must look.
+    Parked,
+}
+
+impl From<SagaStatus> for Status {
+    fn from(asked: SagaStatus) -> Self {
+        match asked {
+            SagaStatus::Running => Self::Running,
+            SagaStatus::Compensating => Self::Compensating,
+            SagaStatus::Completed => Self::Completed,
+            SagaStatus::Compensated => Self::Compensated,
+            SagaStatus::Parked => Self::Parked,
+        }
+    }
+}
+
+/// A saga in a list.
+#[derive(Debug, Serialize, ToSchema)]
+struct SagaInList {
+    /// Its id.
+    #[schema(example = "0199c0de-0000-7000-8000-000000000001")]
+    id: String,
+    /// The key that it was started under: the order's id.
+    #[schema(example = "o-1")]
+    key: Option<String>,
+    /// The name of its definition.
+    #[schema(example = "place-order")]
+    name: String,
+    /// The version of that.
+    #[schema(example = 1)]
+    version: u32,
+    /// `running`, `compensating`, `completed`, `compensated` or `parked`.
+    #[schema(example = "parked")]
+    status: String,
+    /// When it started: ISO 8601, in UTC.
+    #[schema(example = "2026-01-31T12:00:00Z")]
+    started_at: String,
+    /// When it last changed.
+    #[schema(example = "2026-01-31T12:00:01Z")]
+    updated_at: String,
+}
+
+/// Lists sagas, the newest first.
+#[utoipa::path(
+    get,
+    path = "/sagas",
+    tag = "sagas",
+    params(ListSagas),
+    responses(
+        (status = 200, description = "A page of sagas.", body = Page<SagaInList>),
+        (status = 400, description = "A field cannot be used.", body = ShownProblem, content_type = "application/problem+json"),
+    ),
+)]
+async fn list_sagas(
+    State(engine): State<Engine>,
+    Query(asked): Query<ListSagas>,
+) -> Result<Json<Page<SagaInList>>, Problem> {
+    let limit = limit(asked.limit)?;
+    let after = asked.after.map(|text| text.parse().map_err(|_| no_next())).transpose()?;
+    let filter = SagaFilter { status: asked.status.map(Status::from), ..SagaFilter::all() };
+    let sagas = engine.list(&filter, after, limit + 1).await.map_err(anyhow::Error::from)?;
+    let page = Page::new(sagas, limit, |last| last.saga.to_string());
+    Ok(Json(page.map(|saga| in_list(&saga))))
 }
 
 /// Shows the saga that was started under a key, with what happened to it and what is still to come.
@@ -121,6 +214,18 @@ async fn show(engine: &Engine, saga: SagaId) -> anyhow::Result<ShownSaga> {
         steps: view.steps().into_iter().map(step).collect(),
         timeline: timeline.iter().map(shown).collect(),
     })
+}
+
+fn in_list(saga: &ListedSaga) -> SagaInList {
+    SagaInList {
+        id: saga.saga.to_string(),
+        key: saga.key.as_ref().map(ToString::to_string),
+        name: saga.name.to_string(),
+        version: saga.definition_version,
+        status: saga.status.to_string(),
+        started_at: saga.started_at.to_string(),
+        updated_at: saga.updated_at.to_string(),
+    }
 }
 
 fn shown(entry: &HistoryEntry) -> ShownEntry {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::shared::database::Database;
 use crate::shared::http::fields::{Fields, amount_schema, is_id, object};
-use crate::shared::http::{Page, Path, Problem, Query, ShownProblem, documented, limit};
+use crate::shared::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
 use crate::shared::money::{CURRENCY, Money};
 
 /// Returns the routes.
@@ -344,10 +344,6 @@ fn id_before(after: Option<String>) -> Result<Option<String>, Problem> {
         Some(text) if !is_id(&text) => Err(no_next()),
         after => Ok(after),
     }
-}
-
-fn no_next() -> Problem {
-    Problem::invalid("after", "must be the `next` of an earlier page")
 }
 
 fn shown(account: &Account, Standing { balance, is_frozen }: Standing) -> ShownAccount {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use examples::orders::{self, OrderTable};
 use examples::shared::http::{Client, Tokens};
-use saga_core::{MemoryStore, MemoryTransport};
+use saga_core::{MemoryStore, MemoryTransport, Timestamp};
 use serde_json::{Value, json};
 use support::Shop;
 use tokio::net::TcpListener;
@@ -180,16 +180,15 @@ async fn what_a_customer_has_spent_follows_the_orders_that_were_confirmed() {
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
-/// Returns the ids of the orders of a list, page by page.
-async fn pages(shop: &Shop, query: &str, limit: usize) -> Vec<Vec<String>> {
+/// Returns a field of what a list holds, page by page.
+async fn pages(service: &Client, list: &str, field: &str, limit: usize) -> Vec<Vec<String>> {
     let (mut pages, mut after) = (Vec::new(), String::new());
     loop {
-        let path = format!("/orders?limit={limit}{query}{after}");
-        let (status, page) = shop.orders.get(&path).await.expect("an answer");
-        assert_eq!(status, StatusCode::OK, "{path}: {page}");
+        let path = format!("{list}limit={limit}{after}");
+        let page = get(service, &path).await;
         let items = page["items"].as_array().expect("a list").iter();
-        let id = |order: &Value| order["order_id"].as_str().expect("an id").to_owned();
-        pages.push(items.map(id).collect());
+        let text = |item: &Value| item[field].as_str().expect("a text").to_owned();
+        pages.push(items.map(text).collect());
         match page["next"].as_str() {
             Some(next) => after = format!("&after={next}"),
             None => return pages,
@@ -203,10 +202,13 @@ async fn orders_are_listed_in_pages_the_newest_first() {
     place(&shop, "u-1", &["a", "b", "c"]).await;
     place(&shop, "u-poor", &["d"]).await;
     place(&shop, "u-nobody", &["e"]).await;
-    assert_eq!(pages(&shop, "", 2).await, [vec!["e", "d"], vec!["c", "b"], vec!["a"]]);
-    assert_eq!(pages(&shop, "&user_id=u-1", 2).await, [vec!["c", "b"], vec!["a"]]);
-    assert_eq!(pages(&shop, "&status=rejected", 5).await, [["e"]]);
-    assert_eq!(pages(&shop, "&status=pending", 5).await, [[""; 0]]);
+    let pages = async |query: &str, limit: usize| {
+        pages(&shop.orders, &format!("/orders?{query}"), "order_id", limit).await
+    };
+    assert_eq!(pages("", 2).await, [vec!["e", "d"], vec!["c", "b"], vec!["a"]]);
+    assert_eq!(pages("user_id=u-1&", 2).await, [vec!["c", "b"], vec!["a"]]);
+    assert_eq!(pages("status=rejected&", 5).await, [["e"]]);
+    assert_eq!(pages("status=pending&", 5).await, [[""; 0]]);
     for (field, query) in [
         ("limit", "limit=0"),
         ("limit", "limit=201"),
@@ -218,6 +220,46 @@ async fn orders_are_listed_in_pages_the_newest_first() {
     ] {
         let (status, problem) =
             shop.orders.get(&format!("/orders?{query}")).await.expect("an answer");
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!(field)),
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn sagas_are_listed_in_pages_the_newest_first() {
+    let shop = Shop::open().await;
+    for (id, user_id) in [("a", "u-1"), ("b", "u-nobody"), ("c", "u-1"), ("d", "u-nobody")] {
+        // One after the other: sagas start in the order in which the facts arrive.
+        place(&shop, user_id, &[id]).await;
+    }
+    let pages = async |query: &str, limit: usize| {
+        pages(&shop.orchestrator, &format!("/sagas?{query}"), "key", limit).await
+    };
+    assert_eq!(pages("", 3).await, [vec!["d", "c", "b"], vec!["a"]]);
+    assert_eq!(pages("status=compensated&", 1).await, [["d"], ["b"]]);
+    assert_eq!(pages("status=completed&", 5).await, [["c", "a"]]);
+    assert_eq!(pages("status=parked&", 5).await, [[""; 0]]);
+
+    let newest = get(&shop.orchestrator, "/sagas?limit=1").await["items"][0].take();
+    let saga = get(&shop.orchestrator, "/sagas/d").await;
+    for field in ["id", "name", "version", "status"] {
+        assert_eq!(newest[field], saga[field], "{field}");
+    }
+    let time = |field: &str| -> Timestamp {
+        newest[field].as_str().and_then(|it| it.parse().ok()).expect("a time")
+    };
+    assert!(time("started_at") < time("updated_at"), "{newest}");
+    for (field, query) in [
+        ("limit", "limit=0"),
+        ("after", "after=d"),
+        ("query", "status=lost"),
+        ("query", "sort=name"),
+    ] {
+        let (status, problem) =
+            shop.orchestrator.get(&format!("/sagas?{query}")).await.expect("an answer");
         assert_eq!(
             (status, &problem["field"]),
             (StatusCode::BAD_REQUEST, &json!(field)),
@@ -457,6 +499,7 @@ async fn every_service_describes_itself() {
             "get /ready",
             "get /reservations",
             "get /reservations/{order_id}",
+            "get /sagas",
             "get /sagas/{key}",
             "get /stock",
             "get /stock/{sku}",

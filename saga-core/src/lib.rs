@@ -80,7 +80,7 @@
 //! |---|---|
 //! | say what a saga is | [`Saga`], [`Step`], [`Compensate`], [`SagaData`] |
 //! | say what services tell each other | [`Message`], [`Command`], [`Fact`], [`Reply`] |
-//! | run sagas, look at them, act on them | [`Engine`] |
+//! | run sagas, look at them, list them, act on them | [`Engine`] |
 //! | carry out commands | [`Participant`], [`Handle`], [`HandleAll`], [`HandleExternal`] |
 //! | handle facts of other services, exactly once | [`HandleFact`] |
 //! | publish what a transaction of your own made true | [`OutboxRow::fact`](store::OutboxRow::fact), [`Relay`] |

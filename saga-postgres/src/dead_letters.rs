@@ -13,7 +13,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use crate::arguments::printable;
-use crate::value::{Timestamptz, micros};
+use crate::value::{Timestamptz, micros, rows};
 use crate::{PostgresStore, error};
 
 const REDRIVEN: &str = "redriven";
@@ -100,10 +100,6 @@ impl DeadLetters for PostgresStore {
             .bind(rows(limit));
         all(OPERATIONS, &self.call(OPERATIONS, query).await?, operated)
     }
-}
-
-fn rows(limit: usize) -> i32 {
-    i32::try_from(limit).unwrap_or(i32::MAX)
 }
 
 /// Reads all rows of an answer.

@@ -17,6 +17,7 @@ struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, text: include_str!("../migrations/0001_tables_and_functions.sql") },
     Migration { version: 2, text: include_str!("../migrations/0002_redrive_and_attempts.sql") },
+    Migration { version: 3, text: include_str!("../migrations/0003_list_sagas.sql") },
 ];
 
 const fn latest() -> i32 {

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use crate::value::micros;
+use crate::value::{micros, rows};
 use crate::{PostgresStore, error};
 
 const PURGE_SAGAS: &str = "purge sagas";
@@ -35,10 +35,6 @@ impl Purge for PostgresStore {
         let answer = self.call(PURGE_INBOX, query).await?;
         deleted(&answer).map_err(|problem| error::statement(PURGE_INBOX, problem))
     }
-}
-
-fn rows(limit: usize) -> i32 {
-    i32::try_from(limit).unwrap_or(i32::MAX)
 }
 
 fn purged(rows: &[PgRow]) -> Result<PurgedSagas, sqlx::Error> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use saga_core::error::BoxError;
 use saga_core::store::{
-    DefinitionInUse, DueSaga, DueSagas, HistoryRecord, NewSaga, SagaStore, Snapshot, StoreError,
-    Tick, Version,
+    DefinitionInUse, DueSaga, DueSagas, HistoryRecord, ListedSaga, NewSaga, SagaFilter, SagaStore,
+    Snapshot, StoreError, Tick, Version,
 };
 use saga_core::{IdempotencyKey, SagaId, SagaName, Timestamp};
 use sqlx::postgres::{PgArguments, PgRow};
@@ -13,7 +13,7 @@ use sqlx::query::Query;
 use sqlx::{Postgres, Row as _, Transaction};
 use uuid::Uuid;
 
-use crate::value::{Timestamptz, micros, status};
+use crate::value::{Timestamptz, micros, rows, status, status_code};
 use crate::{PostgresStore, arguments, error};
 
 const COMMIT: &str = "commit";
@@ -21,6 +21,7 @@ const LOAD: &str = "load";
 const FIND: &str = "find";
 const DUE: &str = "due";
 const IN_USE: &str = "listing the definitions in use";
+const LIST: &str = "list";
 const HISTORY: &str = "history";
 
 impl SagaStore for PostgresStore {
@@ -59,8 +60,7 @@ impl SagaStore for PostgresStore {
     }
 
     async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {
-        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        let query = sqlx::query(self.sql().due.clone()).bind(micros(horizon)).bind(limit);
+        let query = sqlx::query(self.sql().due.clone()).bind(micros(horizon)).bind(rows(limit));
         let rows = self.call(DUE, query).await?;
         due(&rows).map_err(|problem| error::statement(DUE, problem))
     }
@@ -69,6 +69,20 @@ impl SagaStore for PostgresStore {
         let rows = self.call(IN_USE, sqlx::query(self.sql().in_use.clone())).await?;
         let read: Result<_, BoxError> = rows.iter().map(in_use).collect();
         read.map_err(|source| StoreError::Refused { operation: IN_USE, source })
+    }
+
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<ListedSaga>, StoreError> {
+        let query = sqlx::query(self.sql().list.clone())
+            .bind(filter.name.as_ref().map(SagaName::as_str))
+            .bind(filter.status.map(status_code))
+            .bind(after.map_or(Uuid::max(), |saga| saga.0))
+            .bind(rows(limit));
+        self.call(LIST, query).await?.iter().map(listed).collect()
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {
@@ -144,6 +158,24 @@ fn in_use(row: &PgRow) -> Result<DefinitionInUse, BoxError> {
         version: row.try_get::<i32, _>(1)?.try_into()?,
         fingerprint: row.try_get::<i64, _>(2)?.cast_unsigned(),
         sagas: row.try_get::<i64, _>(3)?.try_into()?,
+    })
+}
+
+fn listed(row: &PgRow) -> Result<ListedSaga, StoreError> {
+    let saga = SagaId(row.try_get(0).map_err(|problem| error::statement(LIST, problem))?);
+    read_listed(saga, row).map_err(|source| StoreError::Corrupt { saga, source })
+}
+
+fn read_listed(saga: SagaId, row: &PgRow) -> Result<ListedSaga, BoxError> {
+    let key: Option<String> = row.try_get(3)?;
+    Ok(ListedSaga {
+        saga,
+        name: SagaName::parse(row.try_get::<&str, _>(1)?)?,
+        definition_version: row.try_get::<i32, _>(2)?.try_into()?,
+        key: key.map(IdempotencyKey::new).transpose()?,
+        status: status(row.try_get(4)?)?,
+        started_at: time(row.try_get(5)?)?,
+        updated_at: time(row.try_get(6)?)?,
     })
 }
 

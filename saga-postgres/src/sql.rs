@@ -25,6 +25,7 @@ pub(crate) struct Sql {
     pub(crate) find: SqlStr,
     pub(crate) due: SqlStr,
     pub(crate) in_use: SqlStr,
+    pub(crate) list: SqlStr,
     pub(crate) history: SqlStr,
     pub(crate) purge_sagas: SqlStr,
     pub(crate) forget_inbox: SqlStr,
@@ -64,6 +65,7 @@ impl Sql {
             find: text("select name, key, saga_id from {schema}.find($1, $2)"),
             due: text(DUE),
             in_use: text(IN_USE),
+            list: text(LIST),
             history: text("select version, entries from {schema}.history($1)"),
             purge_sagas: text(PURGE_SAGAS),
             forget_inbox: text(FORGET_INBOX),
@@ -142,6 +144,9 @@ const DUE: &str = "select now(), d.id, d.home, d.wake_at from (values (0)) as on
 /// The index of the wake times has no saga that is at rest.
 const IN_USE: &str = "select name, definition_version, fingerprint, count(*) from {schema}.saga \
     where wake_at < 'infinity' and status in (0, 1) group by 1, 2, 3 order by 1, 2, 3";
+
+const LIST: &str = "select id, name, definition_version, key, status, started_at, updated_at \
+    from {schema}.list($1, $2, $3, $4)";
 
 const PURGE_SAGAS: &str = "select sagas, last \
     from {schema}.purge_sagas(now() - $1 * interval '1 microsecond', $2, $3)";

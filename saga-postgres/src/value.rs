@@ -117,6 +117,11 @@ pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(MILLENNIUM).min(MILLENNIUM)
 }
 
+/// A number of rows to ask for; more than a column can count is all.
+pub(crate) fn rows(limit: usize) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use saga_core::store::{OutboxRow, Tick};
-use saga_core::{OutboxId, SagaId, SagaStore};
+use saga_core::machine::Status;
+use saga_core::store::{Commit, OutboxRow, SagaFilter, Tick, WakeAt};
+use saga_core::{OutboxId, SagaId, SagaName, SagaStore};
 use saga_postgres::{PostgresStore, SchemaName};
 use saga_testkit::Proxy;
-use support::{database, fresh, next, one_connection, row, server, start, through, tick};
+use sqlx::PgPool;
+use support::{Fresh, database, fresh, next, one_connection, row, server, start, through, tick};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// What a client sends, message by message; those that execute something are counted.
 struct Requests {
@@ -116,6 +119,88 @@ async fn plans_of_small_tables_do_not_scan_large_ones() {
         }
         assert!(Instant::now() < deadline, "{found} index scans after 20 s");
     }
+}
+
+/// Few sagas are found among many, whatever was true when the table was analyzed and the plans were made.
+#[tokio::test]
+async fn a_list_reads_little_more_than_it_shows() {
+    const FEW: usize = 3;
+    const RARE: [Status; 4] =
+        [Status::Running, Status::Compensating, Status::Compensated, Status::Parked];
+    let fresh = fresh().await;
+    let (pool, store) = one_connection(&fresh).await;
+    let few: Vec<_> = RARE.into_iter().flat_map(|status| starts(status, FEW)).collect();
+    let last_of_few = few[few.len() - 1].saga;
+    store.commit(tick(few)).await.expect("start");
+    let crowds: Vec<Vec<_>> = RARE.map(|status| starts(status, 500).collect()).into();
+    for crowd in crowds.clone() {
+        store.commit(tick(crowd)).await.expect("start");
+    }
+    fresh.execute("analyze {schema}.saga").await;
+    for filter in RARE.map(|status| SagaFilter::all().status(status)) {
+        assert_eq!(store.list(&filter, None, 50).await.expect("list").len(), 50);
+        pages_read(&fresh, &pool, &filter, None).await;
+    }
+    for crowd in crowds {
+        let ends = crowd.into_iter().map(|it| Commit {
+            status: Status::Completed,
+            wake_at: WakeAt::Never,
+            ..next(it.saga, 1)
+        });
+        store.commit(tick(ends)).await.expect("end");
+    }
+    for _ in 0..16 {
+        store.commit(tick(starts(Status::Completed, 500))).await.expect("start");
+    }
+    fresh.execute("vacuum {schema}.saga").await;
+
+    let place_order = SagaName::new("place-order");
+    let rare = RARE.map(|status| SagaFilter::all().status(status));
+    for filter in rare.into_iter().flat_map(|it| [it.clone(), it.name(place_order.clone())]) {
+        assert_eq!(store.list(&filter, None, 50).await.expect("list").len(), FEW);
+        let pages = pages_read(&fresh, &pool, &filter, None).await;
+        assert!(pages < 100, "{pages} pages were read for {FEW} sagas of {filter:?}");
+    }
+    for filter in [SagaFilter::all(), SagaFilter::all().status(Status::Completed)] {
+        for after in [None, Some(SagaId::now()), Some(last_of_few)] {
+            let pages = pages_read(&fresh, &pool, &filter, after).await;
+            assert!(pages < 200, "{pages} pages were read for 50 sagas of {filter:?}");
+        }
+    }
+}
+
+/// Starts of sagas that stand somewhere already.
+fn starts(status: Status, sagas: usize) -> impl Iterator<Item = Commit> + Clone {
+    let wake_at = if status.is_at_rest() { WakeAt::Never } else { start(SagaId::now()).wake_at };
+    (0..sagas).map(move |_| Commit { status, wake_at, ..start(SagaId::now()) })
+}
+
+/// Counts the pages that a list of 50 reads, of the table and of its indexes.
+async fn pages_read(
+    fresh: &Fresh,
+    pool: &PgPool,
+    filter: &SagaFilter,
+    after: Option<SagaId>,
+) -> u64 {
+    let code = |status: Status| match status {
+        Status::Running => 0_i16,
+        Status::Compensating => 1,
+        Status::Completed => 2,
+        Status::Compensated => 3,
+        Status::Parked => 4,
+    };
+    let list = "explain (analyze, buffers, costs off, timing off, summary off) \
+                select * from {schema}.list($1, $2, $3, 50)";
+    let plan: Vec<String> = sqlx::query_scalar(fresh.sql(list))
+        .bind(filter.name.as_ref().map(SagaName::as_str))
+        .bind(filter.status.map(code))
+        .bind(after.map_or(Uuid::max(), |saga| saga.0))
+        .fetch_all(pool)
+        .await
+        .expect("a plan");
+    let buffers = plan.iter().find(|line| line.contains("Buffers: shared"));
+    let counts = buffers.expect("what was read").split([' ', '=']);
+    counts.filter_map(|count| count.parse::<u64>().ok()).sum()
 }
 
 /// A scan that is switched off counts as so dear that the server would compile the plan, each time.

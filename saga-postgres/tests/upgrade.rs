@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use saga_core::machine::Status;
 use saga_core::participant::{Handled, InboxRecord};
-use saga_core::store::{Commit, Lane, NewSaga, OutboxRow, Tick, Transactional, Version, WakeAt};
+use saga_core::store::{
+    Commit, Lane, NewSaga, OutboxRow, SagaFilter, Tick, Transactional, Version, WakeAt,
+};
 use saga_core::{
     IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, SagaId, SagaName, SagaStore, Timestamp,
 };
@@ -91,6 +93,9 @@ async fn everything_is_there(store: &PostgresStore) {
 
     let found = store.find(&[(NAME, key())]).await.expect("find");
     assert_eq!(found, [(NAME, key(), RUNNING)]);
+    let listed = store.list(&SagaFilter::all(), None, 10).await.expect("list");
+    let listed: Vec<_> = listed.iter().map(|listed| listed.saga).collect();
+    assert_eq!(listed, [ENDED, RUNNING]);
     let history = store.history(RUNNING).await.expect("history");
     let entries: Vec<_> = history.iter().map(|record| record.entries.as_ref()).collect();
     assert_eq!(entries, [b"history 1", b"history 2"]);

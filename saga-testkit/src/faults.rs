@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive,
-    SagaStore, Snapshot, Tick, Transactional,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, ListedSaga, OutboxRow,
+    Redrive, SagaFilter, SagaStore, Snapshot, Tick, Transactional,
 };
 use saga_core::{
     BoxError, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId,
@@ -124,6 +124,15 @@ impl<S: SagaStore> SagaStore for Faulty<S> {
 
     async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
         self.faults.around(Operation::Due, self.inner.in_use()).await
+    }
+
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<ListedSaga>, StoreError> {
+        self.faults.around(Operation::List, self.inner.list(filter, after, limit)).await
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

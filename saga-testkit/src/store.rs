@@ -7,6 +7,7 @@
 
 mod commits;
 mod keys;
+mod lists;
 mod outbox;
 mod races;
 mod timers;
@@ -21,6 +22,7 @@ pub use keys::{
     a_key_finds_its_saga, a_second_start_of_a_key_is_a_conflict,
     keys_of_different_definitions_are_different,
 };
+pub use lists::{a_filter_of_sagas_leaves_the_others_out, sagas_are_listed_in_pages_newest_first};
 pub use outbox::{
     a_lease_has_one_holder, lanes_are_separate, sent_rows_are_gone_and_only_those,
     unsent_rows_come_back_in_order,
@@ -62,6 +64,8 @@ macro_rules! __store_laws {
             an_ended_saga_is_never_due
             due_sagas_come_earliest_first_and_within_the_limit
             definitions_in_use_are_those_of_sagas_under_way
+            sagas_are_listed_in_pages_newest_first
+            a_filter_of_sagas_leaves_the_others_out
             a_dropped_transaction_changes_nothing
             an_effect_and_its_tick_commit_together
             a_conflict_undoes_the_effect

@@ -17,7 +17,7 @@ pub use docs::{described, documented};
 pub use extract::{Path, Query};
 pub use guard::guarded;
 pub use observed::observed;
-pub use page::{Page, limit};
+pub use page::{Page, limit, no_next};
 pub use probes::probes;
 pub use problem::{Problem, ShownProblem};
 pub use server::serve;

@@ -35,6 +35,11 @@ impl<T> Page<T> {
     }
 }
 
+/// Says that no page begins there.
+pub fn no_next() -> Problem {
+    Problem::invalid("after", "must be the `next` of an earlier page")
+}
+
 /// Returns how many are shown.
 ///
 /// # Errors

@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::machine::{Event, HistoryEntry, Operation, Origin, Progress, Status, decode_history};
 use crate::store::erased::DynSagaStore;
-use crate::store::{DefinitionInUse, SagaStore};
+use crate::store::{DefinitionInUse, ListedSaga, SagaFilter, SagaStore};
 use crate::telemetry::traceparent;
 use crate::{
     CorrelationId, Error, IdempotencyKey, ParticipantName, SagaData, SagaId, SagaName, StoreError,
@@ -223,6 +223,74 @@ impl Engine {
             Progress::decode(definition, saga, snapshot.status, state).ok()
         });
         Ok(Some(SagaView::new(snapshot, definition.map(Arc::clone), progress)))
+    }
+
+    /// Lists up to `limit` sagas, the newest first: those that started before the saga `after`, or the newest of all.
+    ///
+    /// These are all sagas of the store, whichever engine runs them, also of definitions that this one
+    /// does not know. The last of a page is the `after` of the next. Between two pages nothing shifts: a
+    /// saga that is there and matches all along is listed once, whatever starts or ends meanwhile.
+    ///
+    /// It costs what it shows if a status is asked for that few sagas have, or if many match. To find
+    /// the few of a definition among many of others, the store may look at all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] if the store cannot be reached, or what is kept of one of these sagas is damaged.
+    ///
+    /// # Examples
+    ///
+    /// What waits for a person:
+    ///
+    /// ```
+    /// # use saga_core::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)] struct Done;
+    /// # impl Message for Done { const TYPE: MessageType = MessageType::new("Done"); type Codec = Json; }
+    /// # #[derive(Serialize, Deserialize)] struct Greet;
+    /// # impl Message for Greet { const TYPE: MessageType = MessageType::new("Greet"); type Codec = Json; }
+    /// # impl Command for Greet { type Reply = Done; const PARTICIPANT: ParticipantName = GREETER; }
+    /// # const GREETER: ParticipantName = ParticipantName::new("greeter");
+    /// # #[derive(Serialize, Deserialize)] struct Welcome;
+    /// # impl SagaData for Welcome { const SAGA: SagaName = SagaName::new("welcome"); type Codec = Json; }
+    /// # struct GreetStep;
+    /// # impl Step<Welcome> for GreetStep {
+    /// #     const NAME: StepName = StepName::new("greet"); type Command = Greet;
+    /// #     fn command(&self, _: &Welcome) -> Greet { Greet }
+    /// # }
+    /// # struct Mute;
+    /// # impl Handle<Greet, MemoryConnection<()>> for Mute {
+    /// #     async fn handle(&self, _: Greet, _: &mut Context<'_, MemoryConnection<()>>) -> HandlerResult<Done> { Ok(Reply::rejected("mute")) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let saga = Saga::<Welcome>::builder().then(GreetStep).build()?;
+    /// # let greeter = Participant::builder(GREETER).handle::<Greet>(Mute).build()?;
+    /// # let engine = Engine::builder(ParticipantName::new("welcomer"), MemoryStore::new()).saga(saga).local(greeter).start()?;
+    /// use saga_core::store::SagaFilter;
+    ///
+    /// # for visitor in ["visitor-1", "visitor-2", "visitor-3"] {
+    /// #     let welcome = engine.start(IdempotencyKey::new(visitor)?, Welcome).await?;
+    /// #     assert_eq!(welcome.outcome().await?, Status::Parked);
+    /// # }
+    /// let parked = SagaFilter::all().status(Status::Parked);
+    /// let (mut listed, mut after) = (Vec::new(), None);
+    /// loop {
+    ///     let page = engine.list(&parked, after, 2).await?;
+    ///     let Some(last) = page.last() else { break };
+    ///     after = Some(last.saga);
+    ///     listed.extend(page);
+    /// }
+    /// let keys: Vec<_> = listed.iter().flat_map(|saga| &saga.key).map(IdempotencyKey::as_str).collect();
+    /// assert_eq!(keys, ["visitor-3", "visitor-2", "visitor-1"]);
+    /// # Ok(()) }
+    /// ```
+    pub async fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<ListedSaga>, Error> {
+        Ok(self.shared.store.list(filter, after, limit).await?)
     }
 
     /// Lists the definitions that sagas are under way on and that this engine does not know: another

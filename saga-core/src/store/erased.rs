@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use crate::message::{Envelope, Kind};
 use crate::participant::{Answer, Answers, LocalAnswers, LocalFailure, Participant};
 use crate::store::{
-    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, SagaStore,
-    Snapshot, StoreError, Tick,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, ListedSaga, OutboxRow,
+    SagaFilter, SagaStore, Snapshot, StoreError, Tick,
 };
 use crate::{IdempotencyKey, MessageId, MessageType, OutboxId, ParticipantName, SagaId, SagaName};
 
@@ -24,6 +24,12 @@ pub(crate) trait DynSagaStore: Send + Sync {
     fn commit(&self, tick: Tick) -> StoreFuture<'_, ()>;
     fn due(&self, horizon: Duration, limit: usize) -> StoreFuture<'_, DueSagas>;
     fn in_use(&self) -> StoreFuture<'_, Vec<DefinitionInUse>>;
+    fn list<'a>(
+        &'a self,
+        filter: &'a SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<ListedSaga>>;
     fn history(&self, saga: SagaId) -> StoreFuture<'_, Vec<HistoryRecord>>;
     fn unsent<'a>(&'a self, lanes: &'a [Lane], bytes: usize) -> StoreFuture<'a, Vec<OutboxRow>>;
     fn sent<'a>(&'a self, rows: &'a [OutboxId]) -> StoreFuture<'a, ()>;
@@ -159,6 +165,15 @@ impl<S: SagaStore> DynSagaStore for LocalStore<S> {
 
     fn in_use(&self) -> StoreFuture<'_, Vec<DefinitionInUse>> {
         Box::pin(self.store.in_use())
+    }
+
+    fn list<'a>(
+        &'a self,
+        filter: &'a SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<ListedSaga>> {
+        Box::pin(self.store.list(filter, after, limit))
     }
 
     fn history(&self, saga: SagaId) -> StoreFuture<'_, Vec<HistoryRecord>> {

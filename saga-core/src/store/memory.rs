@@ -14,8 +14,8 @@ use self::tables::{Change, Tables};
 use crate::participant::{Handled, Remembered};
 use crate::store::{
     DeadLetter, DeadLetters, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, LetterFilter,
-    LetterOperation, OperatedLetter, OutboxRow, Purge, PurgedSagas, Redrive, SagaStore, Snapshot,
-    Tick, Transactional,
+    LetterOperation, ListedSaga, OperatedLetter, OutboxRow, Purge, PurgedSagas, Redrive,
+    SagaFilter, SagaStore, Snapshot, Tick, Transactional,
 };
 use crate::time::DynClock;
 use crate::{
@@ -307,6 +307,15 @@ impl<S: Clone + Send + Sync + 'static> SagaStore for MemoryStore<S> {
 
     async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
         Ok(self.data().tables.in_use())
+    }
+
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<ListedSaga>, StoreError> {
+        Ok(self.data().tables.list(filter, after, limit))
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

@@ -6,6 +6,7 @@
 mod commit;
 mod dead_letters;
 mod error;
+mod list;
 mod memory;
 mod outbox;
 mod purge;
@@ -26,6 +27,7 @@ pub use dead_letters::{
     REDRIVE_TRIES, Redrive,
 };
 pub use error::StoreError;
+pub use list::{ListedSaga, SagaFilter};
 pub use memory::{MemoryConnection, MemoryStore, MemoryTransaction};
 
 pub(crate) use dead_letters::REDRIVE_LEASE;
@@ -85,6 +87,8 @@ pub trait Transactional: Send + Sync + 'static {
 /// - `a_saga_is_due_from_its_wake_time_on`, `a_kept_wake_time_stays`, `an_ended_saga_is_never_due`.
 /// - `due_sagas_come_earliest_first_and_within_the_limit`.
 /// - `definitions_in_use_are_those_of_sagas_under_way`.
+/// - `sagas_are_listed_in_pages_newest_first`: by their ids, each once, as they are stored.
+/// - `a_filter_of_sagas_leaves_the_others_out`: before the limit counts.
 /// - `a_dropped_transaction_changes_nothing`, `an_effect_and_its_tick_commit_together`,
 ///   `a_conflict_undoes_the_effect`.
 pub trait SagaStore: Transactional + Outbox + Redrive {
@@ -150,6 +154,23 @@ pub trait SagaStore: Transactional + Outbox + Redrive {
     ///
     /// [`StoreError::Unavailable`] if the store cannot be reached.
     fn in_use(&self) -> impl Future<Output = Result<Vec<DefinitionInUse>, StoreError>> + Send;
+
+    /// Lists up to `limit` sagas with an id before `after`, or the newest ones, in the descending order
+    /// of their ids, which is that of the times when they were started (UUID version 7).
+    ///
+    /// A filter for running or compensating sagas may leave out those that have no wake time: engines
+    /// give each of these one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be reached; [`StoreError::Corrupt`] if one of them
+    /// cannot be read back, which the list can go on after.
+    fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<ListedSaga>, StoreError>> + Send;
 
     /// Returns what a saga's commits recorded, oldest first; nothing for an unknown saga.
     ///

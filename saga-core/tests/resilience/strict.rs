@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, MemoryTransaction,
-    OutboxRow, Redrive, SagaStore, Snapshot, Tick, Transactional,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, ListedSaga,
+    MemoryTransaction, OutboxRow, Redrive, SagaFilter, SagaStore, Snapshot, Tick, Transactional,
 };
 use saga_core::{
     BoxError, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId,
@@ -182,6 +182,15 @@ impl SagaStore for Strict {
 
     async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
         self.db.in_use().await
+    }
+
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<ListedSaga>, StoreError> {
+        self.db.list(filter, after, limit).await
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use saga_core::participant::{Handled, Inbox, Remembered};
 use saga_core::store::{
-    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive,
-    SagaStore, Snapshot, Tick, Transactional,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, ListedSaga, OutboxRow,
+    Redrive, SagaFilter, SagaStore, Snapshot, Tick, Transactional,
 };
 use saga_core::transport::{Position, Receipt, Received, Record, Subscription};
 use saga_core::{
@@ -143,6 +143,15 @@ impl<S: SagaStore> SagaStore for Mined<S> {
 
     async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
         self.inner.in_use().await
+    }
+
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<ListedSaga>, StoreError> {
+        self.inner.list(filter, after, limit).await
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

@@ -30,6 +30,8 @@ pub enum Operation {
     Commit,
     /// `due`.
     Due,
+    /// `list`.
+    List,
     /// `history`.
     History,
     /// `recorded`.
@@ -75,6 +77,7 @@ impl Operation {
             Self::Find => "find",
             Self::Commit => "commit",
             Self::Due => "due",
+            Self::List => "list",
             Self::History => "history",
             Self::Recorded => "recorded",
             Self::Record => "record",

@@ -7,8 +7,8 @@ use std::time::Duration;
 use saga_core::message::{Envelope, Kind};
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive,
-    Snapshot, Tick, Transactional, Version,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, ListedSaga, OutboxRow,
+    Redrive, SagaFilter, Snapshot, Tick, Transactional, Version,
 };
 use saga_core::transport::{Position, Receipt, Received, Record, Subscription};
 use saga_core::{
@@ -165,6 +165,15 @@ impl<S: SagaStore> SagaStore for Planted<S> {
 
     async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
         self.inner.in_use().await
+    }
+
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<ListedSaga>, StoreError> {
+        self.inner.list(filter, after, limit).await
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

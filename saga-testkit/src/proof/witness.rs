@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use saga_core::participant::{Handled, Remembered};
 use saga_core::store::{
-    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, OutboxRow, Redrive,
-    Snapshot, Tick, Transactional,
+    DeadLetter, DefinitionInUse, DueSagas, HeldKey, HistoryRecord, Lane, ListedSaga, OutboxRow,
+    Redrive, SagaFilter, Snapshot, Tick, Transactional,
 };
 use saga_core::{
     BoxError, IdempotencyKey, Inbox, MessageId, Outbox, OutboxId, ParticipantName, SagaId,
@@ -125,6 +125,15 @@ impl<S: SagaStore> SagaStore for Witness<S> {
 
     async fn in_use(&self) -> Result<Vec<DefinitionInUse>, StoreError> {
         self.inner.in_use().await
+    }
+
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<ListedSaga>, StoreError> {
+        self.inner.list(filter, after, limit).await
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {

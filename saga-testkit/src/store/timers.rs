@@ -101,7 +101,8 @@ pub async fn due_sagas_come_earliest_first_and_within_the_limit<F: Fixture<Store
     assert_eq!(ids(&due(store, HOUR).await), expected, "a higher limit adds nothing");
 }
 
-async fn now(store: &impl SagaStore) -> Timestamp {
+/// Returns the time by the store's clock.
+pub(super) async fn now(store: &impl SagaStore) -> Timestamp {
     due(store, Duration::ZERO).await.now
 }
 

@@ -36,6 +36,11 @@ crate::bites! {
         DueInOrderOfIds LimitsBeforeItSorts IgnoresLimits;
     definitions_in_use_are_those_of_sagas_under_way:
         CountsNoSagas;
+    sagas_are_listed_in_pages_newest_first:
+        ListsOldestFirst ListsInOrderOfStarts ListsFromTheStart IgnoresLimits ForgetsChanges
+        ForgetsKeys;
+    a_filter_of_sagas_leaves_the_others_out:
+        IgnoresFilters FiltersByNameAlone LimitsBeforeItFilters ForgetsEndings;
     a_dropped_transaction_changes_nothing:
         WritesOutsideTheTransaction;
     an_effect_and_its_tick_commit_together:

@@ -10,8 +10,8 @@ use super::letters::Letters;
 use crate::ids::first_at;
 use crate::participant::{Handled, InboxRecord, Remembered};
 use crate::store::{
-    Commit, DeadLetter, DefinitionInUse, DueSaga, HistoryRecord, Lane, NewSaga, OutboxRow,
-    PurgedSagas, Snapshot, Tick, Version, WakeAt,
+    Commit, DeadLetter, DefinitionInUse, DueSaga, HistoryRecord, Lane, ListedSaga, NewSaga,
+    OutboxRow, PurgedSagas, SagaFilter, Snapshot, Tick, Version, WakeAt,
 };
 use crate::{IdempotencyKey, MessageId, OutboxId, SagaId, SagaName, StoreError, Timestamp};
 
@@ -60,7 +60,27 @@ pub(super) struct Tables {
 struct SagaRow {
     snapshot: Snapshot,
     history: Vec<HistoryRecord>,
+    started_at: Timestamp,
     updated_at: Timestamp,
+}
+
+impl SagaRow {
+    fn starts(snapshot: Snapshot, now: Timestamp) -> Self {
+        Self { snapshot, history: Vec::new(), started_at: now, updated_at: now }
+    }
+
+    fn listed(&self) -> ListedSaga {
+        let Snapshot { saga, new, status, .. } = &self.snapshot;
+        ListedSaga {
+            saga: *saga,
+            name: new.name.clone(),
+            definition_version: new.definition_version,
+            key: new.key.clone(),
+            status: *status,
+            started_at: self.started_at,
+            updated_at: self.updated_at,
+        }
+    }
 }
 
 struct Lease {
@@ -161,7 +181,7 @@ impl Tables {
             }
             let snapshot =
                 Snapshot { saga, version, new, status, wake_at: None, state: Bytes::new() };
-            self.sagas.insert(saga, SagaRow { snapshot, history: Vec::new(), updated_at: now });
+            self.sagas.insert(saga, SagaRow::starts(snapshot, now));
         }
         let row = self.sagas.get_mut(&saga).expect("a commit is of a stored saga: it was checked");
         row.updated_at = now;
@@ -229,6 +249,17 @@ impl Tables {
             DefinitionInUse { saga, version, fingerprint, sagas }
         });
         sagas.collect()
+    }
+
+    pub(super) fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Vec<ListedSaga> {
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let older = self.sagas.range((Bound::Unbounded, first)).rev().map(|(_, row)| row.listed());
+        older.filter(|saga| filter.matches(saga)).take(limit).collect()
     }
 
     pub(super) fn history(&self, saga: SagaId) -> Vec<HistoryRecord> {

@@ -1,11 +1,12 @@
 //! What can be wrong with sagas.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use saga_core::machine::Status;
 use saga_core::store::{
-    Commit, DefinitionInUse, DueSagas, HistoryRecord, MemoryTransaction, Snapshot, Tick, Version,
-    WakeAt,
+    Commit, DefinitionInUse, DueSagas, HistoryRecord, ListedSaga, MemoryTransaction, SagaFilter,
+    Snapshot, Tick, Version, WakeAt,
 };
 use saga_core::{IdempotencyKey, SagaId, SagaName, SagaStore, StoreError, Timestamp};
 use tokio::time::timeout;
@@ -107,6 +108,36 @@ impl SagaStore for Broken {
             in_use.iter_mut().for_each(|it| it.sagas = 1);
         }
         Ok(in_use)
+    }
+
+    async fn list(
+        &self,
+        filter: &SagaFilter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<ListedSaga>, StoreError> {
+        let after = after.filter(|_| !self.has(Defect::ListsFromTheStart));
+        let by_name = SagaFilter { status: None, ..filter.clone() };
+        let filter = match self.defect {
+            Some(Defect::IgnoresFilters) => &SagaFilter::all(),
+            Some(Defect::FiltersByNameAlone) => &by_name,
+            _ => filter,
+        };
+        let mut listed = self.inner.list(&SagaFilter::all(), after, usize::MAX).await?;
+        match self.defect {
+            Some(Defect::ForgetsChanges) => {
+                listed.iter_mut().for_each(|saga| saga.updated_at = saga.started_at);
+            }
+            Some(Defect::LimitsBeforeItFilters) => listed.truncate(limit),
+            Some(Defect::ListsInOrderOfStarts) => listed.sort_by_key(|it| Reverse(it.started_at)),
+            Some(Defect::ListsOldestFirst) => listed.reverse(),
+            _ => {}
+        }
+        listed.retain(|saga| filter.matches(saga));
+        if !self.has(Defect::IgnoresLimits) {
+            listed.truncate(limit);
+        }
+        Ok(listed)
     }
 
     async fn history(&self, saga: SagaId) -> Result<Vec<HistoryRecord>, StoreError> {
