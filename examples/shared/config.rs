@@ -9,7 +9,7 @@ use saga_kafka::{KafkaConfig, KafkaTransport};
 
 use super::http::Tokens;
 
-/// What every service accepts, for `--help` and for mistakes.
+/// What the services accept, for `--help` and for mistakes.
 const USAGE: &str = "\
   KAFKA_BROKERS     brokers to exchange messages through, e.g. localhost:9092
   DATABASE_URL      the service's own database, e.g. postgres://user:password@localhost:5432/orders
@@ -24,7 +24,8 @@ const USAGE: &str = "\
                     OTEL_TRACES_SAMPLER=parentbased_traceidratio with OTEL_TRACES_SAMPLER_ARG=0.01 few
   RUST_LOG          what is logged, e.g. debug
   LOG_FORMAT        text, or json
-  --once            (orders, with neither of the first two) exit after the story";
+  --once            (orders, with neither of the first two) exit after the story
+  --seed            (payments, inventory) put the seed data into the database of DATABASE_URL, and exit";
 
 /// What a service was told.
 #[derive(Debug)]

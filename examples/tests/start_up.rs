@@ -88,6 +88,12 @@ fn what_is_no_option_or_no_port_is_said() {
         let line = complaint(command("orders").args(&arguments));
         assert!(line.contains(said), "{arguments:?}: {line}");
     }
+    for service in ["orders", "orchestrator"] {
+        let line = complaint(command(service).arg("--seed"));
+        assert!(line.contains("--help"), "{service} has no seed data: {line}");
+    }
+    let line = complaint(command("payments").arg("--seed"));
+    assert!(line.contains("set DATABASE_URL"), "{line}");
     let line = complaint(command("orders").env("LISTEN", "here"));
     assert!(line.contains("LISTEN"), "{line}");
 }
