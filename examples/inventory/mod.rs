@@ -2,6 +2,7 @@
 
 mod api;
 mod db;
+mod expiry;
 mod handlers;
 mod seed;
 
@@ -16,11 +17,13 @@ use crate::shared::seed::Seeded;
 use crate::shared::service::{Service, Worker};
 
 pub use db::{Article, Reservation, ReservationState, Stock, StockQueries, StockRepository};
+pub use expiry::expire;
 pub use handlers::Inventory;
 
 const MIGRATIONS: &[(&str, &str)] = &[
     ("stock and reservations", include_str!("migrations/0001_stock.sql")),
     ("deliveries", include_str!("migrations/0002_deliveries.sql")),
+    ("expiry of reservations", include_str!("migrations/0003_expiry.sql")),
 ];
 
 /// Makes what carries out the service's commands, on a connection of whatever kind.
@@ -28,11 +31,11 @@ const MIGRATIONS: &[(&str, &str)] = &[
 /// # Errors
 ///
 /// If two handlers claim one command.
-pub fn participant<C: StockRepository>() -> anyhow::Result<Participant<C>> {
+pub fn participant<C: StockRepository>(inventory: Inventory) -> anyhow::Result<Participant<C>> {
     let participant = Participant::builder(INVENTORY)
-        .handle_all::<ReserveInventory>(Inventory)
-        .handle::<ReleaseInventory>(Inventory)
-        .handle_all::<SellInventory>(Inventory);
+        .handle_all::<ReserveInventory>(inventory)
+        .handle::<ReleaseInventory>(inventory)
+        .handle_all::<SellInventory>(inventory);
     Ok(participant.build()?)
 }
 
@@ -45,10 +48,27 @@ pub fn start<D>(database: D, broker: impl Broker) -> anyhow::Result<Service>
 where
     D: Database<Connection: StockQueries>,
 {
-    let participant = participant()?.start(database.clone(), broker.clone());
+    start_as(Inventory::default(), database, broker)
+}
+
+/// Starts the service with settings of its own.
+///
+/// # Errors
+///
+/// If two handlers claim one command.
+pub fn start_as<D>(
+    inventory: Inventory,
+    database: D,
+    broker: impl Broker,
+) -> anyhow::Result<Service>
+where
+    D: Database<Connection: StockQueries>,
+{
+    let participant = participant(inventory)?.start(database.clone(), broker.clone());
     Ok(Service::new(INVENTORY, database.clone(), broker)
-        .routes(api::router(database))
-        .worker(Worker::Participant(participant)))
+        .routes(api::router(database.clone()))
+        .worker(Worker::Participant(participant))
+        .worker(Worker::Periodic(expiry::watch(database))))
 }
 
 /// Makes a database in memory, with the seed data in it.
