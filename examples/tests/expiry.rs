@@ -115,7 +115,6 @@ macro_rules! stories {
 stories!(
     what_is_due_goes_back_once,
     many_processes_put_everything_back_once,
-    what_somebody_has_in_hand_is_left_alone,
     an_expired_order_that_turns_back_ends,
     an_expired_order_is_sold_from_what_is_on_hand,
     an_expired_order_without_goods_parks_until_there_are_some,
@@ -158,24 +157,21 @@ async fn many_processes_put_everything_back_once<D: Database<Connection: StockQu
     assert_eq!(all.books().await, (ORDERS, 0));
 }
 
-/// The saga is about to sell it: it is not put back meanwhile, nor waited for.
-async fn what_somebody_has_in_hand_is_left_alone<D: Database<Connection: StockQueries>>(
-    all: Warehouse<D>,
-) {
+/// A saga is about to sell it: it is neither put back meanwhile nor waited for. In memory there is one transaction at a time.
+#[tokio::test]
+async fn what_somebody_has_in_hand_is_left_alone() {
+    let all = on_postgres("what_somebody_has_in_hand_is_left_alone").await;
     all.deliver("d", 5).await;
     all.reserve("a", 1, at(10)).await;
     all.reserve("b", 2, at(10)).await;
-    let b = ["b".to_owned()];
-    let mut selling = all.0.begin().await.expect("a transaction");
-    let found = D::connection(&mut selling).set_aside(&b).await.expect("the database answers");
-    assert_eq!(found.len(), 1);
-    // In memory there is one transaction at a time, so there it comes second.
-    let (expired, ()) = tokio::join!(all.expire(LATE), async {
-        tokio::task::yield_now().await;
-        D::connection(&mut selling).sell(&b).await.expect("the database answers");
-        D::commit(selling).await.expect("a commit");
+    let expired = all.with(async |db| {
+        let b = ["b".to_owned()];
+        assert_eq!(db.set_aside(&b).await?.len(), 1);
+        let expired = tokio::time::timeout(PATIENCE, all.expire(LATE)).await?;
+        db.sell(&b).await?;
+        Ok(expired)
     });
-    assert_eq!(expired, 1);
+    assert_eq!(expired.await, 1);
     assert_eq!(all.state("a").await, ReservationState::Expired);
     assert_eq!(all.state("b").await, ReservationState::Sold);
     assert_eq!(all.books().await, (3, 2));
