@@ -83,7 +83,7 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_700_000_000_000_000) + Duration::from_secs(seconds)
 }
 
-async fn in_memory() -> Warehouse<impl Database<Connection: StockQueries>> {
+fn in_memory() -> Warehouse<impl Database<Connection: StockQueries>> {
     Warehouse(MemoryStore::with_state(Stock::default()))
 }
 
@@ -99,7 +99,7 @@ macro_rules! stories {
         mod in_memory {
             $(#[tokio::test]
             async fn $story() {
-                super::$story(super::in_memory().await).await;
+                super::$story(super::in_memory()).await;
             })*
         }
 
