@@ -3,11 +3,15 @@
 //! Commands that arrive together are carried out together: the stock is read once, each command is decided
 //! on, and what was decided is written at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use saga_core::{Context, Handle, HandleAll, HandlerError, HandlerResult, Reply};
+use anyhow::anyhow;
+use saga_core::{
+    Clock as _, Context, Handle, HandleAll, HandlerError, HandlerResult, Reply, SystemClock,
+};
 
-use super::StockRepository;
+use super::{ReservationState, StockRepository};
 use crate::shared::contract::{
     InventoryRejected, InventoryReleased, InventoryReserved, InventorySold, ReleaseInventory,
     ReserveInventory, SellInventory,
@@ -17,9 +21,30 @@ use crate::shared::messages::inventory::Item;
 /// What an order gets that names no goods: one piece of this.
 pub(super) const DEFAULT_SKU: &str = "surprise-box";
 
+/// How long goods stay set aside, unless it is said otherwise: more than twice as long as a saga tries to authorize
+/// and to capture (5 and 20 attempts of 30 s, and the waits in between: 24 minutes) before it turns back or parks.
+const RESERVED_FOR: Duration = Duration::from_hours(1);
+
 /// Carries out the commands of the inventory service.
 #[derive(Debug, Clone, Copy)]
-pub struct Inventory;
+pub struct Inventory {
+    /// How long goods stay set aside for an order that does not end.
+    reserved_for: Duration,
+}
+
+impl Inventory {
+    /// Sets goods aside for so long.
+    #[must_use]
+    pub const fn reserving_for(reserved_for: Duration) -> Self {
+        Self { reserved_for }
+    }
+}
+
+impl Default for Inventory {
+    fn default() -> Self {
+        Self::reserving_for(RESERVED_FOR)
+    }
+}
 
 impl<C: StockRepository> HandleAll<ReserveInventory, C> for Inventory {
     async fn handle_all(
@@ -44,7 +69,8 @@ impl<C: StockRepository> HandleAll<ReserveInventory, C> for Inventory {
             cx.publish(&fact, &fact.order_id)?;
             replies.push(Reply::rejected(reason));
         }
-        cx.connection().reserve(&reserved).await?;
+        let until = SystemClock::new().now() + self.reserved_for;
+        cx.connection().reserve(&reserved, until).await?;
         Ok(replies)
     }
 }
@@ -55,6 +81,7 @@ impl<C: StockRepository> Handle<ReleaseInventory, C> for Inventory {
         command: ReleaseInventory,
         cx: &mut Context<'_, C>,
     ) -> HandlerResult<InventoryReleased> {
+        // What has expired went back before: nothing is left to be done, and that is what was asked for.
         cx.connection().release(&command.order_id).await?;
         Ok(Reply::succeeded(InventoryReleased { order_id: command.order_id }))
     }
@@ -67,9 +94,38 @@ impl<C: StockRepository> HandleAll<SellInventory, C> for Inventory {
         cx: &mut Context<'_, C>,
     ) -> Result<Vec<Reply<InventorySold>>, HandlerError> {
         let orders: Vec<_> = commands.into_iter().map(|it| it.order_id).collect();
+        let mut expired: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for it in cx.connection().set_aside(&orders).await? {
+            if it.state == ReservationState::Expired {
+                let item = Item { sku: it.sku, quantity: it.quantity };
+                expired.entry(it.order_id).or_default().push(item);
+            }
+        }
+        take_again(cx.connection(), &expired).await?;
         cx.connection().sell(&orders).await?;
         let sold = |order_id| Reply::succeeded(InventorySold { order_id });
         Ok(orders.into_iter().map(sold).collect())
+    }
+}
+
+/// Makes sure that what has expired, and so went back, is still on hand for those who had it set aside.
+///
+/// A rejection would be the answer to every retry. This is none: the saga is past its pivot and parks, and once the
+/// goods are there the step can be retried.
+async fn take_again(
+    stock: &mut impl StockRepository,
+    expired: &BTreeMap<String, Vec<Item>>,
+) -> Result<(), HandlerError> {
+    if expired.is_empty() {
+        return Ok(());
+    }
+    let articles: BTreeSet<_> = expired.values().flatten().map(|it| it.sku.clone()).collect();
+    let mut on_hand = stock.on_hand(&articles).await?;
+    match expired.iter().find(|(_, items)| !take(&mut on_hand, items)) {
+        None => Ok(()),
+        Some((order_id, _)) => Err(HandlerError::terminal(anyhow!(
+            "reservation-expired: the goods of order {order_id} went back, and others have them"
+        ))),
     }
 }
 
@@ -97,10 +153,24 @@ fn goods(items: Vec<Item>) -> Vec<Item> {
 
 #[cfg(test)]
 mod tests {
+    use saga_core::RetryPolicy;
+
     use super::*;
 
     fn item(sku: &str, quantity: u32) -> Item {
         Item { sku: sku.to_owned(), quantity }
+    }
+
+    /// From the reservation to the pivot, if each attempt but the last gets no answer.
+    #[test]
+    fn goods_stay_longer_than_a_saga_tries() {
+        let tries = |policy: RetryPolicy| -> Duration {
+            let made = (1..).take_while(|made| policy.allows(made - 1));
+            // A wait is shortened by up to half, and each attempt has 30 s.
+            made.map(|made| Duration::from_secs(30) + 2 * policy.delay(made, 0)).sum()
+        };
+        let (authorize, capture) = (tries(RetryPolicy::DEFAULT), tries(RetryPolicy::PERSISTENT));
+        assert!(authorize + capture < RESERVED_FOR, "{authorize:?} and {capture:?}");
     }
 
     #[test]

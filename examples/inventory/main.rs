@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use examples::inventory;
-use examples::shared::config::Config;
+use examples::inventory::{self, Inventory};
+use examples::shared::config::{self, Config};
 use examples::shared::contract::INVENTORY;
-use examples::shared::{start_up, telemetry};
+use examples::shared::{seed, start_up, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -14,13 +14,19 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
+    if let Some(url) = seed::database()? {
+        println!("{INVENTORY}: {}", inventory::seed(&url).await?);
+        return Ok(());
+    }
     let config = Config::read(8003)?;
     let (address, tokens) = (config.address, config.tokens.clone());
     let backends = config.backends(&INVENTORY)?;
+    let reserved_for = config::seconds("RESERVATION_SECONDS")?;
+    let inventory = reserved_for.map_or_else(Inventory::default, Inventory::reserving_for);
     let _telemetry = telemetry::install(&INVENTORY)?;
     let listener = start_up::listen(address).await?;
     let stop = start_up::stop_on_signal()?;
     let database = inventory::open(&backends.database_url).await?;
-    let service = inventory::start(database, backends.transport()?)?;
+    let service = inventory::start_as(inventory, database, backends.transport()?)?;
     service.tokens(tokens).serve(listener, stop).await
 }

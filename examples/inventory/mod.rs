@@ -2,6 +2,7 @@
 
 mod api;
 mod db;
+mod expiry;
 mod handlers;
 mod seed;
 
@@ -12,14 +13,17 @@ use saga_postgres::PostgresStore;
 use crate::shared::broker::Broker;
 use crate::shared::contract::{INVENTORY, ReleaseInventory, ReserveInventory, SellInventory};
 use crate::shared::database::{self, Database};
+use crate::shared::seed::Seeded;
 use crate::shared::service::{Service, Worker};
 
 pub use db::{Article, Reservation, ReservationState, Stock, StockQueries, StockRepository};
+pub use expiry::expire;
 pub use handlers::Inventory;
 
 const MIGRATIONS: &[(&str, &str)] = &[
     ("stock and reservations", include_str!("migrations/0001_stock.sql")),
     ("deliveries", include_str!("migrations/0002_deliveries.sql")),
+    ("expiry of reservations", include_str!("migrations/0003_expiry.sql")),
 ];
 
 /// Makes what carries out the service's commands, on a connection of whatever kind.
@@ -27,11 +31,11 @@ const MIGRATIONS: &[(&str, &str)] = &[
 /// # Errors
 ///
 /// If two handlers claim one command.
-pub fn participant<C: StockRepository>() -> anyhow::Result<Participant<C>> {
+pub fn participant<C: StockRepository>(inventory: Inventory) -> anyhow::Result<Participant<C>> {
     let participant = Participant::builder(INVENTORY)
-        .handle_all::<ReserveInventory>(Inventory)
-        .handle::<ReleaseInventory>(Inventory)
-        .handle_all::<SellInventory>(Inventory);
+        .handle_all::<ReserveInventory>(inventory)
+        .handle::<ReleaseInventory>(inventory)
+        .handle_all::<SellInventory>(inventory);
     Ok(participant.build()?)
 }
 
@@ -44,10 +48,27 @@ pub fn start<D>(database: D, broker: impl Broker) -> anyhow::Result<Service>
 where
     D: Database<Connection: StockQueries>,
 {
-    let participant = participant()?.start(database.clone(), broker.clone());
+    start_as(Inventory::default(), database, broker)
+}
+
+/// Starts the service with settings of its own.
+///
+/// # Errors
+///
+/// If two handlers claim one command.
+pub fn start_as<D>(
+    inventory: Inventory,
+    database: D,
+    broker: impl Broker,
+) -> anyhow::Result<Service>
+where
+    D: Database<Connection: StockQueries>,
+{
+    let participant = participant(inventory)?.start(database.clone(), broker.clone());
     Ok(Service::new(INVENTORY, database.clone(), broker)
-        .routes(api::router(database))
-        .worker(Worker::Participant(participant)))
+        .routes(api::router(database.clone()))
+        .worker(Worker::Participant(participant))
+        .worker(Worker::Periodic(expiry::watch(database))))
 }
 
 /// Makes a database in memory, with the seed data in it.
@@ -76,4 +97,18 @@ pub async fn open(url: &str) -> anyhow::Result<PostgresStore> {
     }
     transaction.commit().await?;
     Ok(store)
+}
+
+/// Loads the seed data, into tables that are created if there are none. What is there stays as it is, so twice is once.
+///
+/// # Errors
+///
+/// One line that says what to do.
+pub async fn seed(url: &str) -> anyhow::Result<Seeded> {
+    let store = database::connect(url).await?;
+    let mut transaction = store.begin().await?;
+    database::create_tables(&mut transaction, MIGRATIONS).await?;
+    let seeded = seed::load(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(seeded)
 }

@@ -1,8 +1,9 @@
-//! What is in stock on a first start.
+//! What is in stock at first.
 
 use super::StockRepository;
 use super::handlers::DEFAULT_SKU;
 use crate::shared::messages::inventory::Item;
+use crate::shared::seed::Seeded;
 
 const STOCK: &[(&str, u32)] = &[
     (DEFAULT_SKU, 1_000_000),
@@ -11,11 +12,12 @@ const STOCK: &[(&str, u32)] = &[
     // Everybody wants a `moon-rock`, and there are none.
 ];
 
-/// Fills empty tables.
-pub(super) async fn load(stock: &mut impl StockRepository) -> anyhow::Result<()> {
+/// Takes the first delivery of each article, where it was never taken.
+pub(super) async fn load(stock: &mut impl StockRepository) -> anyhow::Result<Seeded> {
+    let mut seeded = Seeded::default();
     for &(sku, quantity) in STOCK {
         let item = Item { sku: sku.to_owned(), quantity };
-        stock.deliver(&format!("first-{sku}"), &item).await?;
+        seeded.count(stock.deliver(&format!("first-{sku}"), &item).await?);
     }
-    Ok(())
+    Ok(seeded)
 }

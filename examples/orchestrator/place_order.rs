@@ -131,7 +131,8 @@ impl Step<PlaceOrder> for Confirm {
     }
 }
 
-/// Takes what is set aside out of the books: it is the customer's now.
+/// Takes what is set aside out of the books: it is the customer's now. If the saga comes so late that the goods have
+/// gone back and others have them, it parks here.
 struct Sell;
 
 impl Step<PlaceOrder> for Sell {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use examples::payments;
 use examples::shared::config::Config;
 use examples::shared::contract::PAYMENTS;
-use examples::shared::{start_up, telemetry};
+use examples::shared::{seed, start_up, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -14,6 +14,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
+    if let Some(url) = seed::database()? {
+        println!("{PAYMENTS}: {}", payments::seed(&url).await?);
+        return Ok(());
+    }
     let config = Config::read(8002)?;
     let (address, tokens) = (config.address, config.tokens.clone());
     let backends = config.backends(&PAYMENTS)?;

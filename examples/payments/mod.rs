@@ -13,6 +13,7 @@ use saga_postgres::PostgresStore;
 use crate::shared::broker::Broker;
 use crate::shared::contract::{AuthorizePayment, CapturePayment, PAYMENTS, VoidPayment};
 use crate::shared::database::{self, Database};
+use crate::shared::seed::Seeded;
 use crate::shared::service::{Service, Worker};
 
 pub use db::{
@@ -83,4 +84,18 @@ pub async fn open(url: &str) -> anyhow::Result<PostgresStore> {
     }
     transaction.commit().await?;
     Ok(store)
+}
+
+/// Loads the seed data, into tables that are created if there are none. What is there stays as it is, so twice is once.
+///
+/// # Errors
+///
+/// One line that says what to do.
+pub async fn seed(url: &str) -> anyhow::Result<Seeded> {
+    let store = database::connect(url).await?;
+    let mut transaction = store.begin().await?;
+    database::create_tables(&mut transaction, MIGRATIONS).await?;
+    let seeded = seed::load(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(seeded)
 }

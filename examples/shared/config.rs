@@ -2,6 +2,8 @@
 
 use std::env;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use saga_core::ParticipantName;
@@ -9,7 +11,7 @@ use saga_kafka::{KafkaConfig, KafkaTransport};
 
 use super::http::Tokens;
 
-/// What every service accepts, for `--help` and for mistakes.
+/// What the services accept, for `--help` and for mistakes.
 const USAGE: &str = "\
   KAFKA_BROKERS     brokers to exchange messages through, e.g. localhost:9092
   DATABASE_URL      the service's own database, e.g. postgres://user:password@localhost:5432/orders
@@ -17,6 +19,8 @@ const USAGE: &str = "\
   LISTEN            address to answer on; 127.0.0.1 unless set
   API_TOKENS        tokens that are asked for: SECRET=read, SECRET=write, or SECRET=write:u-1 for
                     one customer's orders, with commas between; none is asked for unless set
+  RESERVATION_SECONDS (inventory) how long goods stay set aside for an order that does not end; 3600
+                    unless set
   ORCHESTRATOR_TOKEN (orders) the token that the orchestrator asks for, if it does
   ORCHESTRATOR_URL  (orders) where sagas can be asked for; http://127.0.0.1:8004 unless set
   OTEL_EXPORTER_OTLP_ENDPOINT  where traces are sent (OTLP over HTTP), e.g. http://localhost:4318;
@@ -24,7 +28,8 @@ const USAGE: &str = "\
                     OTEL_TRACES_SAMPLER=parentbased_traceidratio with OTEL_TRACES_SAMPLER_ARG=0.01 few
   RUST_LOG          what is logged, e.g. debug
   LOG_FORMAT        text, or json
-  --once            (orders, with neither of the first two) exit after the story";
+  --once            (orders, with neither of the first two) exit after the story
+  --seed            (payments, inventory) put the seed data into the database of DATABASE_URL, and exit";
 
 /// What a service was told.
 #[derive(Debug)]
@@ -133,6 +138,19 @@ impl std::fmt::Debug for Backends {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Backends").field("brokers", &self.brokers).finish_non_exhaustive()
     }
+}
+
+/// Reads a number of seconds, at least one.
+///
+/// # Errors
+///
+/// One line that says what to set.
+pub fn seconds(name: &str) -> anyhow::Result<Option<Duration>> {
+    let Some(text) = variable(name)? else { return Ok(None) };
+    let seconds: NonZeroU32 = text.trim().parse().with_context(|| {
+        format!("{name} is `{text}`; set it to a whole number of seconds, at least 1")
+    })?;
+    Ok(Some(Duration::from_secs(seconds.get().into())))
 }
 
 /// Reads a variable; an empty one counts as not set.

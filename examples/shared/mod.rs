@@ -8,6 +8,8 @@ pub mod database;
 pub mod http;
 pub mod messages;
 pub mod money;
+pub mod periodic;
+pub mod seed;
 pub mod service;
 pub mod start_up;
 pub mod telemetry;

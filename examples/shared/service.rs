@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::broker::Broker;
 use super::database::Database;
 use super::http::{self, Tokens};
+use super::periodic::Periodic;
 
 /// A service that is put together and works, but does not answer HTTP yet.
 #[must_use = "its interface is not served until `serve` is called"]
@@ -33,6 +34,8 @@ pub enum Worker {
     Engine(Engine),
     /// Publishes what the service enqueues.
     Relay(Relay),
+    /// Does something from time to time.
+    Periodic(Periodic),
 }
 
 impl Service {
@@ -121,6 +124,10 @@ impl Worker {
             Self::Relay(relay) => {
                 stop.cancelled().await;
                 relay.shutdown().await
+            }
+            Self::Periodic(periodic) => {
+                periodic.run(stop).await;
+                Ok(())
             }
         };
         Ok(ended?)

@@ -4,7 +4,7 @@
 //! The books are in memory, so that thousands of runs take seconds; the same handlers on PostgreSQL are
 //! tested in `e2e`.
 
-use examples::inventory::{self, Stock};
+use examples::inventory::{self, Inventory, Stock};
 use examples::orchestrator::place_order::{PlaceOrder, place_order, start};
 use examples::orders::{self, Item, Order, OrderTable};
 use examples::payments::{self, Account, Books};
@@ -81,7 +81,11 @@ impl Subject for Services {
     }
 
     fn participants(&self) -> Vec<Participant<MemoryConnection<Databases>>> {
-        let all = [inventory::participant(), payments::participant(), orders::participant()];
+        let all = [
+            inventory::participant(Inventory::default()),
+            payments::participant(),
+            orders::participant(),
+        ];
         all.map(|it| it.expect("the handlers fit together")).into()
     }
 

@@ -88,6 +88,17 @@ fn what_is_no_option_or_no_port_is_said() {
         let line = complaint(command("orders").args(&arguments));
         assert!(line.contains(said), "{arguments:?}: {line}");
     }
+    for service in ["orders", "orchestrator"] {
+        let line = complaint(command(service).arg("--seed"));
+        assert!(line.contains("--help"), "{service} has no seed data: {line}");
+    }
+    let line = complaint(command("payments").arg("--seed"));
+    assert!(line.contains("set DATABASE_URL"), "{line}");
+    let mut inventory = configured("inventory", &format!("postgres://{NOWHERE}/d"));
+    for text in ["0", "an hour", "-1"] {
+        let line = complaint(inventory.env("RESERVATION_SECONDS", text));
+        assert!(line.contains("RESERVATION_SECONDS") && line.contains(text), "{line}");
+    }
     let line = complaint(command("orders").env("LISTEN", "here"));
     assert!(line.contains("LISTEN"), "{line}");
 }

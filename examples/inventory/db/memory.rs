@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use saga_core::MemoryConnection;
+use saga_core::{MemoryConnection, Timestamp};
 
 use super::{Article, Reservation, ReservationState, StockQueries, StockRepository};
 use crate::shared::messages::inventory::Item;
@@ -30,8 +30,7 @@ impl Stock {
     /// Returns how many pieces of an article are on hand, set aside, and sold.
     #[must_use]
     pub fn pieces(&self, sku: &str) -> (u32, u32, u32) {
-        let is_reserved = |it: &&Reservation| it.state == ReservationState::Reserved;
-        let reserved = self.reservations.values().filter(|it| it.sku == sku).filter(is_reserved);
+        let reserved = self.reservations.values().filter(|it| it.sku == sku && it.is_open());
         let reserved = reserved.map(|it| it.quantity).sum();
         self.articles.get(sku).map_or((0, reserved, 0), |it| (it.on_hand, reserved, it.sold))
     }
@@ -41,16 +40,14 @@ impl Stock {
         self.articles.entry(sku.to_owned()).or_insert_with(article)
     }
 
-    /// Notes what becomes of what is set aside for an order.
-    fn close(&mut self, order_id: &str, state: ReservationState) -> Vec<Reservation> {
-        let reservations = self.reservations.values_mut();
-        let open = reservations
-            .filter(|it| it.order_id == order_id && it.state == ReservationState::Reserved);
-        open.map(|it| {
-            it.state = state;
-            it.clone()
-        })
-        .collect()
+    /// Notes what becomes of reservations, and returns them as they were.
+    fn close(
+        &mut self,
+        state: ReservationState,
+        which: impl Fn(&Reservation) -> bool,
+    ) -> Vec<Reservation> {
+        let closed = self.reservations.values_mut().filter(|it| which(it));
+        closed.map(|it| std::mem::replace(it, Reservation { state, ..it.clone() })).collect()
     }
 }
 
@@ -85,7 +82,7 @@ impl<T: AsMut<Stock> + Clone + Send + Sync + 'static> StockRepository for Memory
         Ok(known.map(|article| (article.sku.clone(), article.on_hand)).collect())
     }
 
-    async fn reserve(&mut self, items: &[(String, Item)]) -> anyhow::Result<()> {
+    async fn reserve(&mut self, items: &[(String, Item)], until: Timestamp) -> anyhow::Result<()> {
         let stock = stock(self);
         for (order_id, Item { sku, quantity }) in items {
             stock.article(sku).on_hand -= quantity;
@@ -94,6 +91,7 @@ impl<T: AsMut<Stock> + Clone + Send + Sync + 'static> StockRepository for Memory
                 sku: sku.clone(),
                 quantity: *quantity,
                 state: ReservationState::Reserved,
+                expires_at: until,
             };
             stock.reservations.insert((order_id.clone(), sku.clone()), reservation);
         }
@@ -102,17 +100,41 @@ impl<T: AsMut<Stock> + Clone + Send + Sync + 'static> StockRepository for Memory
 
     async fn release(&mut self, order_id: &str) -> anyhow::Result<()> {
         let stock = stock(self);
-        for it in stock.close(order_id, ReservationState::Released) {
+        let is_it = |it: &Reservation| it.is_open() && it.order_id == order_id;
+        for it in stock.close(ReservationState::Released, is_it) {
             stock.article(&it.sku).on_hand += it.quantity;
         }
         Ok(())
     }
 
+    async fn expire(&mut self, now: Timestamp, limit: usize) -> anyhow::Result<usize> {
+        let stock = stock(self);
+        let due = stock.reservations.values().filter(|it| it.is_open() && it.expires_at <= now);
+        let mut due: Vec<_> = due.cloned().collect();
+        due.sort_by_key(|it| it.expires_at);
+        due.truncate(limit);
+        for it in stock.close(ReservationState::Expired, |it| due.contains(it)) {
+            stock.article(&it.sku).on_hand += it.quantity;
+        }
+        Ok(due.len())
+    }
+
+    async fn set_aside(&mut self, order_ids: &[String]) -> anyhow::Result<Vec<Reservation>> {
+        let reservations = stock(self).reservations.values();
+        Ok(reservations.filter(|it| order_ids.contains(&it.order_id)).cloned().collect())
+    }
+
     async fn sell(&mut self, order_ids: &[String]) -> anyhow::Result<()> {
         let stock = stock(self);
-        for order_id in order_ids {
-            for it in stock.close(order_id, ReservationState::Sold) {
-                stock.article(&it.sku).sold += it.quantity;
+        let is_it = |it: &Reservation| {
+            let has_expired = it.state == ReservationState::Expired;
+            (it.is_open() || has_expired) && order_ids.contains(&it.order_id)
+        };
+        for it in stock.close(ReservationState::Sold, is_it) {
+            let article = stock.article(&it.sku);
+            article.sold += it.quantity;
+            if it.state == ReservationState::Expired {
+                article.on_hand -= it.quantity;
             }
         }
         Ok(())

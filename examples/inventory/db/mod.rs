@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
+use saga_core::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::shared::messages::inventory::Item;
@@ -38,6 +39,8 @@ pub enum ReservationState {
     Released,
     /// They are the customer's.
     Sold,
+    /// They were put back because the order did not end in time.
+    Expired,
 }
 
 impl ReservationState {
@@ -48,11 +51,12 @@ impl ReservationState {
             Self::Reserved => "reserved",
             Self::Released => "released",
             Self::Sold => "sold",
+            Self::Expired => "expired",
         }
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        [Self::Reserved, Self::Released, Self::Sold]
+        [Self::Reserved, Self::Released, Self::Sold, Self::Expired]
             .into_iter()
             .find(|state| state.as_str() == text)
             .context("a reservation has an unknown state")
@@ -73,6 +77,22 @@ pub struct Reservation {
     pub quantity: u32,
     /// What became of them.
     pub state: ReservationState,
+    /// When they go back if the order has not ended: ISO 8601, in UTC.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, example = "2026-01-31T12:00:00Z")]
+    pub expires_at: Timestamp,
+}
+
+impl Reservation {
+    /// Returns true if the pieces are set aside.
+    pub(super) fn is_open(&self) -> bool {
+        self.state == ReservationState::Reserved
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it like this")]
+fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(time)
 }
 
 /// Stock and reservations, through an open transaction.
@@ -98,16 +118,31 @@ pub trait StockRepository: Send + 'static {
         articles: &BTreeSet<String>,
     ) -> impl Future<Output = anyhow::Result<BTreeMap<String, u32>>> + Send;
 
-    /// Sets pieces that are on hand aside for orders.
+    /// Sets pieces that are on hand aside for orders, until a time at most.
     fn reserve(
         &mut self,
         items: &[(String, Item)],
+        until: Timestamp,
     ) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Puts what is set aside for an order back.
     fn release(&mut self, order_id: &str) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Turns what is set aside for orders into what is sold.
+    /// Puts back what was to be set aside until `now` at most, the oldest first, and returns how many reservations
+    /// that were. What another transaction has in hand is left alone.
+    fn expire(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = anyhow::Result<usize>> + Send;
+
+    /// Returns what was ever set aside for orders, and keeps it as it is until the transaction ends.
+    fn set_aside(
+        &mut self,
+        order_ids: &[String],
+    ) -> impl Future<Output = anyhow::Result<Vec<Reservation>>> + Send;
+
+    /// Turns what is set aside for orders into what is sold. What has expired is taken from what is on hand.
     fn sell(&mut self, order_ids: &[String]) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 

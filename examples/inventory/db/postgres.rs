@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use saga_core::Timestamp;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
@@ -42,21 +43,23 @@ impl StockRepository for PgConnection {
         rows.iter().map(|row| Ok((row.try_get(0)?, pieces(row, 1)?))).collect()
     }
 
-    async fn reserve(&mut self, items: &[(String, Item)]) -> anyhow::Result<()> {
+    async fn reserve(&mut self, items: &[(String, Item)], until: Timestamp) -> anyhow::Result<()> {
         if items.is_empty() {
             return Ok(());
         }
         let reserve = "with item as (
                 select * from unnest($1::text[], $2::text[], $3::bigint[]) as item (order_id, sku, quantity)),
             reserved as (
-                insert into reservation (order_id, sku, quantity) select * from item)
+                insert into reservation (order_id, sku, quantity, expires_at)
+                select item.*, timestamptz 'epoch' + $4::bigint * interval '1 microsecond' from item)
             update stock s set on_hand = s.on_hand - total.quantity
             from (select sku, sum(quantity)::bigint as quantity from item group by sku) as total
             where s.sku = total.sku";
         let reserve = sqlx::query(reserve)
             .bind(items.iter().map(|(order_id, _)| order_id.as_str()).collect::<Vec<_>>())
             .bind(items.iter().map(|(_, item)| item.sku.as_str()).collect::<Vec<_>>())
-            .bind(items.iter().map(|(_, item)| i64::from(item.quantity)).collect::<Vec<_>>());
+            .bind(items.iter().map(|(_, item)| i64::from(item.quantity)).collect::<Vec<_>>())
+            .bind(until.as_micros());
         reserve.execute(self).await?;
         Ok(())
     }
@@ -71,12 +74,49 @@ impl StockRepository for PgConnection {
         Ok(())
     }
 
+    async fn expire(&mut self, now: Timestamp, limit: usize) -> anyhow::Result<usize> {
+        let expire = "with due as (
+                select order_id, sku from reservation
+                where state = 'reserved'
+                    and expires_at <= timestamptz 'epoch' + $1::bigint * interval '1 microsecond'
+                order by expires_at limit $2 for update skip locked)
+            update reservation r set state = 'expired'
+            from due where r.order_id = due.order_id and r.sku = due.sku
+            returning r.sku, r.quantity";
+        let expire = sqlx::query(expire).bind(now.as_micros()).bind(i64::try_from(limit)?);
+        let rows = expire.fetch_all(&mut *self).await?;
+        let mut back = BTreeMap::<String, i64>::new();
+        for row in &rows {
+            *back.entry(row.try_get(0)?).or_default() += row.try_get::<i64, _>(1)?;
+        }
+        // Locks them in the order in which everybody does.
+        self.on_hand(&back.keys().cloned().collect()).await?;
+        let put_back = "update stock s set on_hand = s.on_hand + back.quantity
+            from unnest($1::text[], $2::bigint[]) as back (sku, quantity) where s.sku = back.sku";
+        let (articles, quantities): (Vec<_>, Vec<_>) = back.into_iter().unzip();
+        sqlx::query(put_back).bind(articles).bind(quantities).execute(self).await?;
+        Ok(rows.len())
+    }
+
+    async fn set_aside(&mut self, order_ids: &[String]) -> anyhow::Result<Vec<Reservation>> {
+        let select = "select order_id, sku, quantity, state,
+                (extract(epoch from expires_at) * 1000000)::bigint
+            from reservation where order_id = any($1) order by order_id, sku for update";
+        let rows = sqlx::query(select).bind(order_ids).fetch_all(self).await?;
+        rows.iter().map(reservation).collect()
+    }
+
     async fn sell(&mut self, order_ids: &[String]) -> anyhow::Result<()> {
-        let update = "with sold as (
-                update reservation set state = 'sold'
-                where order_id = any($1) and state = 'reserved' returning sku, quantity)
-            update stock s set sold = s.sold + total.quantity
-            from (select sku, sum(quantity)::bigint as quantity from sold group by sku) as total
+        // What a statement reads is how things were before it: so `goods` tells what had expired.
+        let update = "with goods as (
+                select order_id, sku, quantity, case state when 'expired' then quantity else 0 end as again
+                from reservation where order_id = any($1) and state in ('reserved', 'expired')),
+            sold as (
+                update reservation r set state = 'sold'
+                from goods where r.order_id = goods.order_id and r.sku = goods.sku)
+            update stock s set sold = s.sold + total.quantity, on_hand = s.on_hand - total.again
+            from (select sku, sum(quantity)::bigint as quantity, sum(again)::bigint as again
+                from goods group by sku) as total
             where s.sku = total.sku";
         sqlx::query(update).bind(order_ids).execute(self).await?;
         Ok(())
@@ -107,7 +147,9 @@ impl StockQueries for PgConnection {
         after: Option<(&str, &str)>,
         limit: usize,
     ) -> anyhow::Result<Vec<Reservation>> {
-        let select = "select order_id, sku, quantity, state from reservation
+        let select = "select order_id, sku, quantity, state,
+                (extract(epoch from expires_at) * 1000000)::bigint
+            from reservation
             where ($1::text is null or state = $1)
                 and ($2::text is null or (order_id, sku) > ($2, $3::text))
             order by order_id, sku limit $4";
@@ -120,8 +162,9 @@ impl StockQueries for PgConnection {
     }
 
     async fn reservations_of(&mut self, order_id: &str) -> anyhow::Result<Vec<Reservation>> {
-        let select = "select order_id, sku, quantity, state from reservation
-            where order_id = $1 order by sku";
+        let select = "select order_id, sku, quantity, state,
+                (extract(epoch from expires_at) * 1000000)::bigint
+            from reservation where order_id = $1 order by sku";
         let rows = sqlx::query(select).bind(order_id).fetch_all(self).await?;
         rows.iter().map(reservation).collect()
     }
@@ -137,6 +180,7 @@ fn reservation(row: &PgRow) -> anyhow::Result<Reservation> {
         sku: row.try_get(1)?,
         quantity: pieces(row, 2)?,
         state: ReservationState::parse(row.try_get(3)?)?,
+        expires_at: Timestamp::from_micros(row.try_get(4)?),
     })
 }
 

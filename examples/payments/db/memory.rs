@@ -81,10 +81,14 @@ impl AsMut<Self> for Books {
 
 /// On whatever state has the books in it.
 impl<T: AsMut<Books> + Clone + Send + Sync + 'static> AccountRepository for MemoryConnection<T> {
-    async fn open(&mut self, account: &Account, is_frozen: bool) -> anyhow::Result<()> {
+    async fn open(&mut self, account: &Account, is_frozen: bool) -> anyhow::Result<bool> {
+        let books = books(self);
+        if books.accounts.contains_key(account) {
+            return Ok(false);
+        }
         let standing = Standing { balance: Money::new(0), is_frozen };
-        books(self).accounts.insert(account.clone(), standing);
-        Ok(())
+        books.accounts.insert(account.clone(), standing);
+        Ok(true)
     }
 
     async fn deposit(

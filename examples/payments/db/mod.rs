@@ -146,12 +146,12 @@ pub struct Summary {
 ///
 /// Each movement of money is two entries of the ledger that sum to zero.
 pub trait AccountRepository: Send + 'static {
-    /// Opens an account, with nothing on it.
+    /// Opens an account, with nothing on it. Returns false if it is open, and leaves it as it is.
     fn open(
         &mut self,
         account: &Account,
         is_frozen: bool,
-    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+    ) -> impl Future<Output = anyhow::Result<bool>> + Send;
 
     /// Puts money on a customer's account. Returns false if a deposit of this id was made before, and
     /// leaves everything as it is.

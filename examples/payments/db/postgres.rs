@@ -13,13 +13,12 @@ use super::{
 use crate::shared::money::{CURRENCY, Money};
 
 impl AccountRepository for PgConnection {
-    async fn open(&mut self, account: &Account, is_frozen: bool) -> anyhow::Result<()> {
-        let insert =
-            "insert into account (id, currency, balance_minor, frozen) values ($1, $2, $3, $4)";
+    async fn open(&mut self, account: &Account, is_frozen: bool) -> anyhow::Result<bool> {
+        let insert = "insert into account (id, currency, balance_minor, frozen)
+            values ($1, $2, $3, $4) on conflict (id) do nothing";
         let insert = sqlx::query(insert).bind(account.as_str()).bind(CURRENCY);
         let insert = insert.bind(account.is_customer().then_some(0_i64)).bind(is_frozen);
-        insert.execute(self).await?;
-        Ok(())
+        Ok(insert.execute(self).await?.rows_affected() == 1)
     }
 
     async fn deposit(

@@ -18,6 +18,8 @@ pub(crate) struct Shop {
     pub(crate) payments: Client,
     pub(crate) inventory: Client,
     pub(crate) orchestrator: Client,
+    /// Where the four are, in this order.
+    pub(crate) urls: [String; 4],
     stop: CancellationToken,
 }
 
@@ -29,8 +31,8 @@ impl Shop {
         let stop = CancellationToken::new();
         tokio::spawn(together.serve(stop.clone()));
         let [orders, payments, inventory, orchestrator] =
-            urls.map(|url| Client::new(&url).expect("a URL"));
-        Self { orders, payments, inventory, orchestrator, stop }
+            urls.clone().map(|url| Client::new(&url).expect("a URL"));
+        Self { orders, payments, inventory, orchestrator, urls, stop }
     }
 
     pub(crate) fn all(&self) -> [&Client; 4] {

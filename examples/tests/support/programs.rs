@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What the programs read from their environment; a test sets what it means to.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 10] = [
     "API_TOKENS",
     "DATABASE_URL",
     "KAFKA_BROKERS",
@@ -14,6 +14,7 @@ const VARIABLES: [&str; 9] = [
     "ORCHESTRATOR_URL",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "PORT",
+    "RESERVATION_SECONDS",
     "RUST_LOG",
 ];
 
