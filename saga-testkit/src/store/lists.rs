@@ -18,12 +18,12 @@ pub async fn sagas_are_listed_in_pages_newest_first<F: Fixture<Store: SagaStore>
     let store = fixture.store();
     let sagas: Vec<_> = (0..7).map(|_| SagaId::now()).collect();
     assert_eq!(list(store, &SagaFilter::all(), None, ALL).await, [], "nothing has started");
-    let order = key("order-1");
+    let started_under = key("order-1");
     for index in [3, 0, 6, 1, 5, 2, 4] {
-        let mut start = start_under(sagas[index], CANCEL_ORDER, &order);
+        let mut start = start_under(sagas[index], CANCEL_ORDER, &started_under);
         let new = start.new.as_mut().expect("a start has a new saga");
         new.definition_version = 7;
-        new.key = (index == 2).then(|| order.clone());
+        new.key = (index == 2).then(|| started_under.clone());
         commit(store, tick([start]), "a start").await;
     }
     let (mut pages, mut after) = (Vec::new(), None);
@@ -47,7 +47,7 @@ pub async fn sagas_are_listed_in_pages_newest_first<F: Fixture<Store: SagaStore>
         saga: sagas[2],
         name: CANCEL_ORDER,
         definition_version: 7,
-        key: Some(order),
+        key: Some(started_under),
         status: Status::Running,
         ..listed.clone()
     };
