@@ -50,7 +50,6 @@ logs: ## Follow the logs of the services
 
 .PHONY: seed
 seed: ## Put the seed data into the databases of payments and inventory; what is there stays as it is
-	$(CARGO) build --quiet -p examples --example payments --example inventory $(CARGO_FLAGS)
 	$(with_services); for service in payments inventory; do \
 	  DATABASE_URL=$$(scripts/services database $$service) RUST_LOG=warn \
 	  $(CARGO) run --quiet -p examples --example $$service $(CARGO_FLAGS) -- --seed; done
