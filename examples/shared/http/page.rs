@@ -36,6 +36,7 @@ impl<T> Page<T> {
 }
 
 /// Says that no page begins there.
+#[must_use]
 pub fn no_next() -> Problem {
     Problem::invalid("after", "must be the `next` of an earlier page")
 }

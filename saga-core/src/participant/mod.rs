@@ -124,11 +124,11 @@ impl<Conn: Send + 'static> Participant<Conn> {
 
     /// Returns the services whose facts are handled.
     fn sources(&self) -> BTreeSet<&ParticipantName> {
-        let source = |route| match route {
-            &Route::Fact { ref source, .. } => Some(source),
+        let sources = self.routes.values().filter_map(|route| match route {
+            Route::Fact { source, .. } => Some(source),
             Route::Transactional(_) | Route::External(_) => None,
-        };
-        self.routes.values().filter_map(source).collect()
+        });
+        sources.collect()
     }
 
     /// Returns true if there is a handler for facts of this type of a service.

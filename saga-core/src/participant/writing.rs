@@ -73,19 +73,13 @@ impl<S: Inbox> Service<S> {
 
     /// Adds what is to be said to a message that is older than the inbox remembers.
     pub(super) fn answer_forgotten(&self, written: &mut Written, incoming: &Incoming) {
-        match incoming.command() {
-            Some(_) => self.answer(written, incoming, &Recorded::new(Answer::forgotten())),
-            None => {
-                let (delivery, letter) = (incoming.delivery.clone(), incoming.letter);
-                self.set_aside(
-                    written,
-                    delivery,
-                    letter,
-                    FORGOTTEN,
-                    "it is older than what the inbox remembers, so it may have been handled before",
-                );
-            }
+        if incoming.command().is_some() {
+            return self.answer(written, incoming, &Recorded::new(Answer::forgotten()));
         }
+        let (delivery, letter) = (incoming.delivery.clone(), incoming.letter);
+        let detail =
+            "it is older than what the inbox remembers, so it may have been handled before";
+        self.set_aside(written, delivery, letter, FORGOTTEN, detail);
     }
 
     /// Sets a fact aside that failed. The first time it comes back by itself, unless it would only fail again.
