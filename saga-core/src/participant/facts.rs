@@ -81,8 +81,8 @@ use crate::{CorrelationId, Fact, MessageId, MessageType, ParticipantName, Payloa
 /// let twice = OutboxRow { id: OutboxId::now(), ..fact.clone() };
 /// # let mut transaction = orders.begin().await?;
 /// # for row in [fact, twice] { MemoryStore::<()>::connection(&mut transaction).enqueue(row); }
-/// # orders.commit(transaction).await?;
-/// # relay.waker().wake();
+/// # transaction.commit().await?;
+/// # relay.wake();
 /// while store.read(|spent| spent.is_empty()) {
 ///     tokio::task::yield_now().await;
 /// }

@@ -229,7 +229,7 @@ async fn facts_wait_behind_one_that_was_not_handled_and_come_back_in_order() {
     assert_eq!(ada, ["placed a-0", "placed a-1", "paid a-1", "placed a-2"]);
 }
 
-/// F03, F20, I4: the process dies, or its database fails, before or after each write.
+/// F01, F03, I4: the process dies, or its database fails, before or after each write.
 #[test]
 fn a_fact_has_one_effect_whichever_write_fails() {
     let facts = || vec![placed("ada", "o-1", ""), placed("bob", "o-2", "bug"), paid("ada", "o-1")];
