@@ -44,6 +44,7 @@ mod tests {
         let sources = [
             include_str!("store/commits.rs"),
             include_str!("store/keys.rs"),
+            include_str!("store/lists.rs"),
             include_str!("store/outbox.rs"),
             include_str!("store/races.rs"),
             include_str!("store/timers.rs"),
