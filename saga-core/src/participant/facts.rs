@@ -38,8 +38,8 @@ use crate::{CorrelationId, Fact, MessageId, MessageType, ParticipantName, Payloa
 /// - Facts that no handler is for are acknowledged. A participant that is new begins with the
 ///   oldest fact that the topic still has; a handler that is added to one that has run begins where it stands.
 /// - A fact that is older than what the inbox remembers may have been handled. It is set aside with the reason
-///   `forgotten-fact`, and holds up nobody. Let the inbox remember for longer than the topic does, and for longer
-///   than facts may wait ([`RetentionPolicy`](crate::RetentionPolicy)).
+///   `forgotten-fact`; to redrive it does not help, so look whether it was handled, and discard it. Let the inbox
+///   remember for longer than the topic does, and than facts may wait ([`RetentionPolicy`](crate::RetentionPolicy)).
 ///
 /// # Examples
 ///
@@ -183,11 +183,10 @@ impl<F: Fact, Conn: Send, H: HandleFact<F, Conn>> DynHandle<Conn> for Reaction<F
             let work = caught(async {
                 for envelope in envelopes {
                     let fact = decode::<F>(envelope)?;
-                    let (participant, fact_told) = (&self.participant, *envelope);
                     let mut cx = FactContext {
                         connection: &mut *connection,
-                        fact: fact_told,
-                        participant,
+                        fact: envelope,
+                        participant: &self.participant,
                         facts: &mut facts,
                     };
                     let work = self.handler.handle_fact(fact, &mut cx);

@@ -184,7 +184,7 @@ pub struct HandlerError {
 }
 
 impl HandlerError {
-    /// Gives up: the command is not tried again, and the saga parks.
+    /// Gives up: a command is not tried again, and its saga parks; a fact is set aside.
     pub fn terminal(source: impl Into<BoxError>) -> Self {
         Self { source: source.into(), is_terminal: true }
     }
@@ -194,7 +194,7 @@ impl HandlerError {
         &self.source
     }
 
-    /// Returns true if the command is not to be tried again.
+    /// Returns true if the message is not to be tried again.
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
         self.is_terminal

@@ -10,7 +10,8 @@ use crate::{MessageId, OutboxId};
 /// Remembers what a participant answered to each command, in the transaction that carried it out.
 ///
 /// The record is what makes an effect happen once: a command that is delivered again finds its
-/// record and gets the same answer. It is the *inbox* half of the outbox/inbox pattern (also called
+/// record and gets the same answer. A fact that is [handled](crate::HandleFact) is recorded like a command, under an id
+/// that is as old as the fact and belongs to the one participant. It is the *inbox* half of the outbox/inbox pattern (also called
 /// idempotent receiver, Hohpe and Woolf, *Enterprise Integration Patterns*, 2003).
 ///
 /// An inbox that grows for ever is dropped from by [`Retention`](crate::Retention), if the store is a
@@ -111,10 +112,10 @@ pub struct Remembered {
     pub purged_below: Option<MessageId>,
 }
 
-/// A command that was handled, and its answer.
+/// A command that was handled, and its answer, or a fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxRecord {
-    /// The command.
+    /// The command, or what stands for the fact.
     pub command: MessageId,
     /// The answer, encoded.
     pub reply: Bytes,

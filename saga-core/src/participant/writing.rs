@@ -21,7 +21,7 @@ use crate::{Error, MessageId};
 
 /// Why a fact is set aside that could not be handled.
 const UNHANDLED: &str = "unhandled-fact";
-/// Why a fact is set aside that may have been handled before. It holds up nobody.
+/// Why a fact is set aside that may have been handled before.
 const FORGOTTEN: &str = "forgotten-fact";
 
 /// What goes into one transaction beside the effects.
@@ -170,9 +170,9 @@ impl<S: Inbox> Service<S> {
         }
         outgoing.into_iter().for_each(|row| self.outlet.push(row));
         self.telemetry.set_aside.tell(&written.dead_letters);
-        // Later facts of their keys wait.
-        let holds = |it: &&DeadLetter| it.topic != self.commands && it.reason != FORGOTTEN;
-        written.dead_letters.iter().filter(holds).for_each(|it| self.held.hold(it));
+        // Later facts of their keys wait; no command does.
+        let of_facts = written.dead_letters.iter().filter(|it| it.topic != self.commands);
+        of_facts.for_each(|it| self.held.hold(it));
         self.kept.extend(&written.kept);
         Ok(())
     }

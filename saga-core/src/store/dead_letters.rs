@@ -44,8 +44,8 @@ pub struct DeadLetter {
     pub reason: String,
     /// What was found, for a person.
     pub detail: String,
-    /// True if nothing is wrong with it: it waits until those of its key before it are settled, and
-    /// comes back by itself then.
+    /// True if it comes back by itself, once those of its key before it are settled: nothing is wrong with it, or it
+    /// failed only once and may succeed.
     pub waits: bool,
     /// How often it was handed out again.
     pub redrives: u32,
