@@ -143,7 +143,7 @@ async fn show_saga(
     responses(
         (status = 202, description = "It turns back.", body = ShownSaga),
         (status = 404, description = "There is no such saga.", body = ShownProblem, content_type = "application/problem+json"),
-        (status = 409, description = "It has passed its pivot, or has ended.", body = ShownProblem, content_type = "application/problem+json"),
+        (status = 409, description = "It has reached its pivot, or has completed.", body = ShownProblem, content_type = "application/problem+json"),
     ),
 )]
 async fn cancel_saga(

@@ -281,6 +281,9 @@ async fn an_order_that_has_ended_cannot_be_cancelled() {
         let path = format!("/orders/{id}/cancel");
         let (status, answer) = shop.orders.post(&path, "").await.expect("an answer");
         assert_eq!(status, expected, "{answer}");
+        let path = format!("/sagas/{id}/cancel");
+        let (status, answer) = shop.orchestrator.post(&path, "").await.expect("an answer");
+        assert_eq!(status, expected, "{answer}");
     }
 }
 

@@ -186,11 +186,11 @@ impl Engine {
         Ok(found.into_iter().next().map(|(_, _, saga)| saga))
     }
 
-    /// Asks for a saga to be undone. Does nothing if it is being compensated already.
+    /// Asks for a saga to be undone. Does nothing if it is being compensated already, or is compensated.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if it has reached its pivot, [`Error::UnknownSaga`], [`Error::Stopped`].
+    /// [`Error::Refused`] if it has reached its pivot or has completed, [`Error::UnknownSaga`], [`Error::Stopped`].
     pub async fn cancel(&self, saga: SagaId) -> Result<(), Error> {
         self.happen(saga, Event::CancelRequested).await
     }

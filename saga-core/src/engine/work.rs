@@ -178,7 +178,7 @@ impl Work {
     pub(super) fn decide(&mut self, event: Event, now: Timestamp) -> Result<Verdict, Broken> {
         let (definition, progress) = match &mut self.body {
             Body::Known { definition, progress } => (definition, progress),
-            Body::Foreign { status, .. } if status.is_final() => {
+            Body::Foreign { status, .. } if status.is_final() && !event.is_asked_for() => {
                 return Ok(Verdict::Ignored(Ignored::Ended));
             }
             Body::Foreign { .. } => {

@@ -203,11 +203,11 @@ impl Turn<'_> {
     }
 
     fn cancel_requested(&mut self) -> Verdict {
-        if self.has_ended() {
-            return Verdict::Ignored(Ignored::Ended);
-        }
-        if self.progress.direction == Direction::Backward {
-            return Verdict::Ignored(Ignored::UnderWay);
+        match self.progress.direction {
+            Direction::NotStarted | Direction::Forward => {}
+            Direction::Backward => return Verdict::Ignored(Ignored::UnderWay),
+            Direction::Compensated => return Verdict::Ignored(Ignored::Ended),
+            Direction::Completed => return Verdict::Refused("it has completed"),
         }
         let steps = self.definition.steps().iter().zip(&self.progress.steps);
         let is_reached = |(definition, step): (&StepDefinition, &StepProgress)| {

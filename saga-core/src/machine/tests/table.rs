@@ -288,7 +288,8 @@ fn on_timer(at: Situation) -> Then {
 
 fn on_cancel(at: Situation) -> Then {
     match at.heading {
-        Heading::Completed | Heading::Compensated => return Then::Ignored(Ignored::Ended),
+        Heading::Completed => return Then::Refused,
+        Heading::Compensated => return Then::Ignored(Ignored::Ended),
         Heading::Backward | Heading::ParkedBackward => return Then::Ignored(Ignored::UnderWay),
         Heading::NotStarted if at.kind == Kind::Prior => {
             return to(Compensating, Status::Compensating, "~b");
