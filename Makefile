@@ -70,6 +70,11 @@ e2e: ## The long run: the example services with faults injected
 	$(CARGO) build -p examples --examples $(CARGO_FLAGS)
 	$(with_services); $(CARGO) test -p examples --test e2e $(CARGO_FLAGS) -- --nocapture
 
+.PHONY: browser
+browser: ## The pages at /docs in a headless Chromium, installed if it is missing: one places an order
+	scripts/browser
+	$(CARGO) test -p examples --test browser $(CARGO_FLAGS)
+
 .PHONY: bench
 bench: ## The figures of every target, as a table: floor and engine within one run
 	$(CARGO) build --release -p benches --bins $(CARGO_FLAGS)
@@ -104,7 +109,7 @@ fmt-check: ## Is everything formatted?
 .PHONY: lint
 lint: ## Clippy; a warning is an error
 	$(CARGO) clippy --workspace --all-targets --features benches/instructions $(TEST_FEATURES) $(CARGO_FLAGS) -- -D warnings
-	$(CARGO) clippy -p examples --test e2e $(CARGO_FLAGS) -- -D warnings
+	$(CARGO) clippy -p examples --test e2e --test browser $(CARGO_FLAGS) -- -D warnings
 
 .PHONY: alerts
 alerts: ## Check the alert rules with Prometheus' promtool, fetched if it is missing

@@ -3,15 +3,16 @@
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::MethodRouter;
-use utoipa::__dev::SchemaReferences;
+use utoipa::__dev::{SchemaReferences, Tags};
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, Paths};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Tag};
 use utoipa::{Modify, OpenApi as _, Path, ToSchema as _};
 use utoipa_axum::PathItemExt as _;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::probes::PROBES;
 use super::problem::{PROBLEM_JSON, ShownProblem};
 
 /// Where the description is.
@@ -41,7 +42,7 @@ impl Modify for Bearer {
 #[expect(clippy::needless_pass_by_value, reason = "it stands for its type")]
 pub fn documented<P, H, T, S>(_described: P, handler: H) -> UtoipaMethodRouter<S>
 where
-    P: Path + SchemaReferences,
+    P: Path + SchemaReferences + for<'t> Tags<'t>,
     H: Handler<T, S>,
     T: 'static,
     S: Clone + Send + Sync + 'static,
@@ -52,8 +53,10 @@ where
     let routes = methods.iter().fold(MethodRouter::new(), |routes, method| {
         routes.on(method.to_method_filter(), handler.clone())
     });
+    let mut operation = P::operation();
+    operation.tags = Some(P::tags().into_iter().map(str::to_owned).collect());
     let mut paths = Paths::new();
-    paths.add_path_operation(P::path(), methods, P::operation());
+    paths.add_path_operation(P::path(), methods, operation);
     (schemas, paths, routes)
 }
 
@@ -68,6 +71,7 @@ pub fn described(title: &str, routes: OpenApiRouter) -> Router {
     api.info.contact = None;
     describe_problems(&mut api);
     give_examples(&mut api);
+    api.tags = Some(groups(&mut api));
     served.merge(SwaggerUi::new("/docs").url(OPENAPI, api))
 }
 
@@ -109,6 +113,15 @@ fn give_examples(api: &mut OpenApi) {
             *parameter = same.example(Some((*example).into())).build();
         }
     }
+}
+
+/// Returns the groups of operations, each once, what every service has at the end.
+fn groups(api: &mut OpenApi) -> Vec<Tag> {
+    let operations = api.paths.paths.values_mut().flat_map(operations);
+    let mut names: Vec<_> = operations.flat_map(|it| it.tags.iter().flatten().cloned()).collect();
+    names.sort_by_key(|name| (name == PROBES, name.clone()));
+    names.dedup();
+    names.into_iter().map(Tag::new).collect()
 }
 
 fn operations(item: &mut utoipa::openapi::PathItem) -> impl Iterator<Item = &mut Operation> {

@@ -17,6 +17,8 @@ use crate::shared::telemetry;
 
 /// How long a broker may be away before others are asked instead: what is accepted meanwhile waits in the outbox.
 const BROKER_MAY_BE_AWAY: Duration = Duration::from_secs(5);
+/// The group of these operations.
+pub(super) const PROBES: &str = "probes";
 /// What metrics are written in.
 const TEXT: &str = "text/plain; version=0.0.4";
 
@@ -64,7 +66,7 @@ impl<D: Database, B: Broker> Needs<D, B> {
 
 /// Says that the process runs.
 #[utoipa::path(
-    get, path = "/health", tag = "probes",
+    get, path = "/health", tag = PROBES,
     responses((status = 200, description = "It runs.", body = Health)),
 )]
 async fn health() -> Json<Health> {
@@ -74,7 +76,7 @@ async fn health() -> Json<Health> {
 /// Says whether requests can be served: whether the database answers and its tables are there, and whether the broker
 /// has answered of late.
 #[utoipa::path(
-    get, path = "/ready", tag = "probes",
+    get, path = "/ready", tag = PROBES,
     responses(
         (status = 200, description = "They can.", body = Health),
         (status = 503, description = "The database does not answer, or the broker is away.", body = ShownProblem, content_type = "application/problem+json"),
@@ -96,7 +98,7 @@ async fn ready<D: Database, B: Broker>(
 
 /// Shows the metrics of the process.
 #[utoipa::path(
-    get, path = "/metrics", tag = "probes",
+    get, path = "/metrics", tag = PROBES,
     responses((status = 200, description = "As Prometheus reads them.", body = String, content_type = TEXT)),
 )]
 async fn metrics() -> Result<([(HeaderName, &'static str); 1], String), Problem> {
