@@ -18,7 +18,7 @@ use crate::shared::database::{self, Database};
 use crate::shared::http::Client;
 use crate::shared::service::{Service, Worker};
 
-pub use api::{Api, ShownOrder};
+pub use api::{Api, FOLLOWERS_MAX, ShownOrder};
 pub use db::{OrderFilter, OrderRepository, OrderTable, Place};
 pub use handlers::Orders;
 pub use order::{Item, Order, PlacedOrder, Status};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
 use super::super::{OrderRepository, Status};
@@ -14,6 +15,8 @@ use super::{Api, ShownOrder};
 use crate::shared::database::Database;
 use crate::shared::http::{Caller, Path, Problem, ShownProblem};
 
+/// Most orders that are followed at once.
+pub const FOLLOWERS_MAX: usize = 200;
 /// How often an order is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -26,6 +29,7 @@ struct Follower<D> {
     told: usize,
     to_tell: VecDeque<Event>,
     has_ended: bool,
+    _room: OwnedSemaphorePermit,
 }
 
 /// Follows an order until it ends, as server-sent events.
@@ -48,8 +52,11 @@ pub(super) async fn follow_order<D: Database<Connection: OrderRepository>>(
     Path(order_id): Path,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     api.find(&order_id, &caller).await?;
+    let Ok(room) = api.followers.clone().try_acquire_owned() else {
+        return Err(Problem::unavailable("too many orders are followed; ask for this one itself"));
+    };
     let (told, to_tell, has_ended) = (0, VecDeque::new(), false);
-    let follower = Follower { api, caller, order_id, told, to_tell, has_ended };
+    let follower = Follower { api, caller, order_id, told, to_tell, has_ended, _room: room };
     let events = stream::unfold(follower, async |mut follower| {
         let event = follower.next().await?;
         Some((Ok(event), follower))

@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use super::super::{OrderFilter, OrderRepository, Place, Status};
 use super::{Api, ShownOrder};
 use crate::shared::database::Database;
-use crate::shared::http::{Caller, Page, Problem, Query, ShownProblem, fields, limit};
+use crate::shared::http::{Caller, Page, Problem, Query, ShownProblem, fields, limit, no_next};
 
 /// The times that can be stored, in microseconds: up to the year 9999.
 const YEARS: RangeInclusive<i64> = 0..=253_402_300_799_999_999;
@@ -82,5 +82,5 @@ fn place(text: &str) -> Result<Place, Problem> {
             Timestamp::from_micros(micros.parse().ok().filter(|it| YEARS.contains(it))?);
         fields::is_id(order_id).then(|| Place { placed_at, order_id: order_id.to_owned() })
     });
-    place.ok_or_else(|| Problem::invalid("after", "must be the `next` of an earlier page"))
+    place.ok_or_else(no_next)
 }

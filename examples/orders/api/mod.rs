@@ -7,9 +7,12 @@ mod place;
 mod request;
 mod show;
 
+use std::sync::Arc;
+
 use anyhow::ensure;
 use axum::http::StatusCode;
 use saga_core::RelayWaker;
+use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::place::Desk;
@@ -19,6 +22,7 @@ use crate::shared::http::fields::is_id;
 use crate::shared::http::{Caller, Client, Problem, documented};
 use crate::shared::timeline::ShownSaga;
 
+pub use events::FOLLOWERS_MAX;
 pub use show::ShownOrder;
 
 /// What the interface works with.
@@ -27,6 +31,8 @@ pub struct Api<D> {
     database: D,
     desk: Desk,
     orchestrator: Client,
+    /// Room for those who follow an order.
+    followers: Arc<Semaphore>,
 }
 
 impl<D: Database<Connection: OrderRepository>> Api<D> {
@@ -36,7 +42,7 @@ impl<D: Database<Connection: OrderRepository>> Api<D> {
     #[must_use]
     pub fn new(database: D, outbox: RelayWaker, orchestrator: Client) -> Self {
         let desk = Desk::open(database.clone(), outbox);
-        Self { database, desk, orchestrator }
+        Self { database, desk, orchestrator, followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)) }
     }
 
     /// Returns the routes.

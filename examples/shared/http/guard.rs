@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use governor::clock::{Clock as _, DefaultClock};
@@ -54,8 +53,7 @@ async fn pass(State(guard): State<Arc<Guard>>, mut request: Request, next: Next)
         .get::<ConnectInfo<SocketAddr>>()
         .and_then(|ConnectInfo(peer)| guard.too_often(peer.ip()))
     {
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-often", "ask less often");
-        return later(problem, wait);
+        return Problem::too_often(wait).into_response();
     }
     match guard.tokens.caller(request.method(), request.headers()) {
         Ok(caller) if caller.user_id.is_some() && !guard.is_for_customers => {
@@ -65,16 +63,11 @@ async fn pass(State(guard): State<Arc<Guard>>, mut request: Request, next: Next)
         Err(problem) => return problem.into_response(),
     }
     let Ok(_room) = guard.room.try_acquire() else {
-        return later(
-            Problem::unavailable("too much is asked for at once"),
-            Duration::from_secs(1),
-        );
+        return Problem::unavailable("too much is asked for at once").into_response();
     };
     match tokio::time::timeout(TIMEOUT, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => {
-            later(Problem::unavailable("it took too long; try again"), Duration::from_secs(1))
-        }
+        Err(_) => Problem::unavailable("it took too long; try again").into_response(),
     }
 }
 
@@ -87,12 +80,4 @@ impl Guard {
         let refused = self.rate.check_key(&client).err()?;
         Some(refused.wait_time_from(DefaultClock::default().now()))
     }
-}
-
-/// Answers with a problem that passes.
-fn later(problem: Problem, wait: Duration) -> Response {
-    let mut response = problem.into_response();
-    let seconds = HeaderValue::from(wait.as_secs().max(1));
-    response.headers_mut().insert(header::RETRY_AFTER, seconds);
-    response
 }

@@ -2,6 +2,8 @@
 //!
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -14,6 +16,9 @@ use utoipa::ToSchema;
 /// The media type of a problem.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
+/// When to ask again if nothing is known of what is in the way.
+const SOON: Duration = Duration::from_secs(1);
+
 /// An error of a request: a status, a code for programs, and a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -21,6 +26,8 @@ pub struct Problem {
     code: &'static str,
     field: Option<String>,
     detail: String,
+    /// When to ask again, if that may help.
+    retry_after: Option<Duration>,
 }
 
 /// A problem as it is sent.
@@ -75,7 +82,12 @@ impl Problem {
 
     /// 503: the same request may succeed later.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).later(SOON)
+    }
+
+    /// 429: this client has to wait.
+    pub fn too_often(wait: Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-often", "ask less often").later(wait)
     }
 
     /// 403: who asks may not do this.
@@ -89,7 +101,11 @@ impl Problem {
     }
 
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, field: None, detail: detail.into() }
+        Self { status, code, field: None, detail: detail.into(), retry_after: None }
+    }
+
+    fn later(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 }
 
@@ -120,7 +136,7 @@ impl From<BytesRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { status, code, field, detail } = self;
+        let Self { status, code, field, detail, retry_after } = self;
         let shown = ShownProblem {
             kind: format!("urn:orderweaver:{code}"),
             title: status.canonical_reason().unwrap_or_default(),
@@ -134,6 +150,10 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(wait) = retry_after {
+            let seconds = HeaderValue::from(wait.as_secs().max(1));
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         response
     }
