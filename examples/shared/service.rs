@@ -6,6 +6,7 @@ use saga_core::{Engine, Error, ParticipantName, Relay, RunningParticipant};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -23,6 +24,8 @@ pub struct Service {
     is_for_customers: bool,
     tokens: Tokens,
     workers: Vec<Worker>,
+    /// Cancelled once the service is to stop.
+    draining: CancellationToken,
 }
 
 /// What works in a service, beside its HTTP interface.
@@ -41,13 +44,15 @@ pub enum Worker {
 impl Service {
     /// Makes a service that answers `/health` and `/ready`, and describes itself at `/docs`.
     pub fn new(name: ParticipantName, database: impl Database, broker: impl Broker) -> Self {
+        let draining = CancellationToken::new();
         Self {
             name,
-            probes: http::probes(database, broker),
+            probes: http::probes(database, broker, draining.clone()),
             routes: OpenApiRouter::new(),
             is_for_customers: false,
             tokens: Tokens::default(),
             workers: Vec::new(),
+            draining,
         }
     }
 
@@ -74,6 +79,8 @@ impl Service {
 
     /// Serves until `stop` is cancelled, then lets everything finish what it has in hand.
     ///
+    /// Meanwhile requests are still answered, and `/ready` says that others are to be asked.
+    ///
     /// # Errors
     ///
     /// What made a part of the service stop by itself; the other parts are stopped with it.
@@ -85,17 +92,23 @@ impl Service {
                 "whoever reaches this address may do everything: set API_TOKENS, or unset LISTEN"
             );
         }
-        let mut parts = JoinSet::new();
+        let (mut parts, workers) = (JoinSet::new(), TaskTracker::new());
         for worker in self.workers {
-            parts.spawn(worker.run(stop.clone()));
+            parts.spawn(workers.track_future(worker.run(stop.clone())));
         }
+        workers.close();
         let guarded = http::guarded(self.routes, self.tokens, self.is_for_customers);
         let guarded = http::observed(guarded);
         let all = self.probes.merge(guarded);
         let router = http::described(self.name.as_str(), all).fallback(http::not_found);
-        let server = http::serve(listener, router, stop.clone());
+        let (draining, asked) = (self.draining, stop.clone());
+        let drained = async move {
+            asked.cancelled().await;
+            draining.cancel();
+            workers.wait().await;
+        };
         parts.spawn(async {
-            server.await;
+            http::serve(listener, router, drained).await;
             Ok(())
         });
 

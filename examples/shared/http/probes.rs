@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, header};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -37,11 +38,18 @@ struct Needs<D, B> {
     broker: B,
     /// Since when the broker has not answered.
     away_since: Arc<Mutex<Option<Instant>>>,
+    /// Cancelled once the service is to stop.
+    draining: CancellationToken,
 }
 
-/// Answers `/health` (the process runs), `/ready` (its database and its broker answer) and `/metrics`.
-pub fn probes(database: impl Database, broker: impl Broker) -> OpenApiRouter {
-    let needs = Needs { database, broker, away_since: Arc::default() };
+/// Answers `/health` (the process runs), `/ready` (its database and its broker answer, and it is not about to stop:
+/// `draining` is not cancelled) and `/metrics`.
+pub fn probes(
+    database: impl Database,
+    broker: impl Broker,
+    draining: CancellationToken,
+) -> OpenApiRouter {
+    let needs = Needs { database, broker, away_since: Arc::default(), draining };
     OpenApiRouter::new()
         .routes(documented(__path_health, health))
         .routes(documented(__path_metrics, metrics))
@@ -73,18 +81,21 @@ async fn health() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Says whether requests can be served: whether the database answers and its tables are there, and whether the broker
-/// has answered of late.
+/// Says whether requests can be served: whether the database answers and its tables are there, the broker has answered
+/// of late, and the service is not about to stop.
 #[utoipa::path(
     get, path = "/ready", tag = PROBES,
     responses(
         (status = 200, description = "They can.", body = Health),
-        (status = 503, description = "The database does not answer, or the broker is away.", body = ShownProblem, content_type = "application/problem+json"),
+        (status = 503, description = "The database does not answer, the broker is away, or the service stops.", body = ShownProblem, content_type = "application/problem+json"),
     ),
 )]
 async fn ready<D: Database, B: Broker>(
     State(needs): State<Needs<D, B>>,
 ) -> Result<Json<Health>, Problem> {
+    if needs.draining.is_cancelled() {
+        return Err(Problem::unavailable("the service stops; ask another one"));
+    }
     let (has_database, lacks_broker) =
         tokio::join!(needs.database.is_ready(), needs.is_broker_away());
     if !has_database {

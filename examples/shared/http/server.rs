@@ -1,5 +1,6 @@
 //! Serving connections, none of which can hold up the service for long.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -9,7 +10,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 use tracing::{debug, warn};
 
@@ -20,12 +20,18 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long nobody is let in if the system has no more connections.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop` is cancelled, and then answers what was asked before.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves until `stop` resolves, and then answers what was asked before.
+pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     let mut server = Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
     let connections = GracefulShutdown::new();
-    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
         match accepted {
             Ok((stream, peer)) => {
                 let connection = TokioIo::new(stream);

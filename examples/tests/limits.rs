@@ -1,0 +1,122 @@
+//! What a service does when too much is asked of it, and while it stops.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use examples::orders::{self, FOLLOWERS_MAX, OrderTable};
+use examples::shared::http::Client;
+use examples::shared::periodic::Periodic;
+use examples::shared::service::{Service, Worker};
+use saga_core::{MemoryStore, MemoryTransport};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Followers hold a place each; who comes when all are taken is told to come later, and places become free.
+#[tokio::test]
+async fn followers_are_bounded_in_number() {
+    let Served { address, client, stop, serving } = serve(orders_alone()).await;
+    let order = json!({"order_id": "o-1", "user_id": "u-1", "amount": 1});
+    client.post("/orders", order).await.expect("an answer");
+    let mut followers = Vec::new();
+    for _ in 0..FOLLOWERS_MAX {
+        followers.push(follow(&address).await.expect("an answer"));
+    }
+    assert!(followers.iter().all(|(_, head)| head.starts_with("HTTP/1.1 200 ")), "{followers:?}");
+    let (_, head) = follow(&address).await.expect("an answer");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(head.contains("retry-after: 1\r\n"), "{head}");
+    let (status, _) = client.get("/orders/o-1").await.expect("an answer");
+    assert_eq!(status, 200, "the order itself is still shown");
+
+    followers.pop();
+    let gets_in = async {
+        while !follow(&address).await.expect("an answer").1.starts_with("HTTP/1.1 200 ") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, gets_in).await.expect("a place becomes free");
+    drop(followers);
+    stop.cancel();
+    serving.await.expect("no panic").expect("an orderly end");
+}
+
+/// While its workers finish what they have in hand, a service is alive, answers, and is not ready.
+#[tokio::test]
+async fn a_service_that_stops_is_not_ready() {
+    let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&finish));
+    let slow = Periodic::new("something slow", Duration::from_secs(3_600), move || {
+        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
+        async move {
+            tell.notify_one();
+            wait.notified().await;
+            Ok(())
+        }
+    });
+    let Served { client, stop, serving, .. } =
+        serve(orders_alone().worker(Worker::Periodic(slow))).await;
+    begun.notified().await;
+    let (status, ready) = client.get("/ready").await.expect("an answer");
+    assert_eq!(status, 200, "{ready}");
+
+    stop.cancel();
+    let says_no = async {
+        loop {
+            let (status, problem) = client.get("/ready").await.expect("it still answers");
+            if status == 503 {
+                return problem;
+            }
+        }
+    };
+    let problem = timeout(SOON, says_no).await.expect("it says so");
+    assert_eq!(problem["detail"], "the service stops; ask another one");
+    for (path, expected) in [("/health", 200), ("/orders", 200)] {
+        let (status, answer) = client.get(path).await.expect("an answer");
+        assert_eq!(status, expected, "{path}: {answer}");
+    }
+    finish.notify_one();
+    timeout(SOON, serving).await.expect("it ends").expect("no panic").expect("an orderly end");
+    client.get("/health").await.expect_err("nobody listens any more");
+}
+
+struct Served {
+    address: String,
+    client: Client,
+    stop: CancellationToken,
+    serving: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Makes the orders service, in memory, with nobody to ask for a saga: an order stays as it is.
+fn orders_alone() -> Service {
+    let table = MemoryStore::with_state(OrderTable::default());
+    let orchestrator = Client::new("http://127.0.0.1:1").expect("a URL");
+    orders::start(table, MemoryTransport::new(), orchestrator).expect("it starts")
+}
+
+async fn serve(service: Service) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let client = Client::new(&format!("http://{address}")).expect("a URL");
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(service.serve(listener, stop.clone()));
+    Served { address, client, stop, serving }
+}
+
+/// Follows the order, and reads the head of the answer.
+async fn follow(address: &str) -> io::Result<(TcpStream, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /orders/o-1/events HTTP/1.1\r\nHost: shop\r\n\r\n").await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    Ok((stream, String::from_utf8_lossy(&head).into_owned()))
+}
