@@ -4,8 +4,8 @@
 //! confirmed. If a step fails, everything before it is undone. `cargo run --example orders` tells
 //! that story in one process; `README.md` says which file shows what.
 
+pub mod contract;
 pub mod inventory;
 pub mod orchestrator;
 pub mod orders;
 pub mod payments;
-pub mod shared;

@@ -10,10 +10,10 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{Article, Reservation, ReservationState, StockQueries, StockRepository as _};
-use crate::shared::database::Database;
-use crate::shared::http::fields::{Fields, is_id, object};
-use crate::shared::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
-use crate::shared::messages::inventory::Item;
+use crate::contract::messages::inventory::Item;
+use chassis::database::Database;
+use chassis::http::fields::{Fields, is_id, object};
+use chassis::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
 
 /// Most pieces of one delivery.
 const QUANTITY_MAX: u32 = 1_000_000;
@@ -68,7 +68,7 @@ async fn list_stock<D: Database<Connection: StockQueries>>(
 /// Shows an article.
 #[utoipa::path(
     get, path = "/stock/{sku}", tag = "stock",
-    params(("sku" = String, Path, description = "The article.")),
+    params(("sku" = String, Path, description = "The article.", example = "coffee-beans")),
     responses(
         (status = 200, description = "The article.", body = Article),
         (status = 404, description = "There is no such article.", body = ShownProblem, content_type = "application/problem+json"),
@@ -100,7 +100,7 @@ struct NewDelivery {
 /// The same delivery may be sent again: it is taken once.
 #[utoipa::path(
     post, path = "/stock/{sku}/deliveries", tag = "stock",
-    params(("sku" = String, Path, description = "The article.")),
+    params(("sku" = String, Path, description = "The article.", example = "coffee-beans")),
     request_body = NewDelivery,
     responses(
         (status = 201, description = "Taken, now or earlier: the article after it.", body = Article),
@@ -190,7 +190,7 @@ async fn list_reservations<D: Database<Connection: StockQueries>>(
 /// Shows what was set aside for an order.
 #[utoipa::path(
     get, path = "/reservations/{order_id}", tag = "reservations",
-    params(("order_id" = String, Path, description = "The order.")),
+    params(("order_id" = String, Path, description = "The order.", example = "o-1")),
     responses(
         (status = 200, description = "Its reservations.", body = Vec<Reservation>),
         (status = 404, description = "Nothing was ever set aside for this order.", body = ShownProblem, content_type = "application/problem+json"),

@@ -6,8 +6,8 @@ use saga_core::{Clock as _, SystemClock, Timestamp};
 use tracing::info;
 
 use super::{StockQueries, StockRepository as _};
-use crate::shared::database::Database;
-use crate::shared::periodic::Periodic;
+use chassis::database::Database;
+use chassis::periodic::Periodic;
 
 /// How often it is looked for what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

@@ -12,11 +12,11 @@ use saga_core::{
 };
 
 use super::{ReservationState, StockRepository};
-use crate::shared::contract::{
+use crate::contract::messages::inventory::Item;
+use crate::contract::{
     InventoryRejected, InventoryReleased, InventoryReserved, InventorySold, ReleaseInventory,
     ReserveInventory, SellInventory,
 };
-use crate::shared::messages::inventory::Item;
 
 /// What an order gets that names no goods: one piece of this.
 pub(super) const DEFAULT_SKU: &str = "surprise-box";

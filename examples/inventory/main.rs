@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
+use chassis::config::{self, Config};
+use chassis::{seed, start_up, telemetry};
+use examples::contract::INVENTORY;
 use examples::inventory::{self, Inventory};
-use examples::shared::config::{self, Config};
-use examples::shared::contract::INVENTORY;
-use examples::shared::{seed, start_up, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

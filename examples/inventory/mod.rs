@@ -10,11 +10,11 @@ use saga_core::store::Transactional as _;
 use saga_core::{MemoryStore, Participant};
 use saga_postgres::PostgresStore;
 
-use crate::shared::broker::Broker;
-use crate::shared::contract::{INVENTORY, ReleaseInventory, ReserveInventory, SellInventory};
-use crate::shared::database::{self, Database};
-use crate::shared::seed::Seeded;
-use crate::shared::service::{Service, Worker};
+use crate::contract::{INVENTORY, ReleaseInventory, ReserveInventory, SellInventory};
+use chassis::broker::Broker;
+use chassis::database::{self, Database};
+use chassis::seed::Seeded;
+use chassis::service::{Service, Worker};
 
 pub use db::{Article, Reservation, ReservationState, Stock, StockQueries, StockRepository};
 pub use expiry::expire;

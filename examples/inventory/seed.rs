@@ -2,8 +2,8 @@
 
 use super::StockRepository;
 use super::handlers::DEFAULT_SKU;
-use crate::shared::messages::inventory::Item;
-use crate::shared::seed::Seeded;
+use crate::contract::messages::inventory::Item;
+use chassis::seed::Seeded;
 
 const STOCK: &[(&str, u32)] = &[
     (DEFAULT_SKU, 1_000_000),

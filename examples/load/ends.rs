@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::Context as _;
-use examples::shared::contract::{ORDERS, OrderConfirmed, OrderRejected};
+use examples::contract::{ORDERS, OrderConfirmed, OrderRejected};
 use indicatif::ProgressBar;
 use saga_core::message::Envelope;
 use saga_core::transport::{Delivery, Received, Subscription};

@@ -12,9 +12,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use chassis::http::Client;
+use chassis::start_up;
 use clap::Parser;
-use examples::shared::http::Client;
-use examples::shared::start_up;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -12,8 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::place_order::{PlaceOrder, place_order};
-use crate::shared::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
-use crate::shared::timeline::{ShownEntry, ShownSaga, ShownStep};
+use crate::contract::timeline::{ShownEntry, ShownSaga, ShownStep};
+use chassis::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
 
 pub(super) fn router(engine: Engine) -> OpenApiRouter {
     OpenApiRouter::new()
@@ -120,7 +120,7 @@ async fn list_sagas(
     get,
     path = "/sagas/{key}",
     tag = "sagas",
-    params(("key" = String, Path, description = "The key, for example an order's id.")),
+    params(("key" = String, Path, description = "The key, for example an order's id.", example = "o-1")),
     responses(
         (status = 200, description = "The saga.", body = ShownSaga),
         (status = 404, description = "There is no such saga.", body = ShownProblem, content_type = "application/problem+json"),
@@ -139,7 +139,7 @@ async fn show_saga(
     post,
     path = "/sagas/{key}/cancel",
     tag = "sagas",
-    params(("key" = String, Path, description = "The key, for example an order's id.")),
+    params(("key" = String, Path, description = "The key, for example an order's id.", example = "o-1")),
     responses(
         (status = 202, description = "It turns back.", body = ShownSaga),
         (status = 404, description = "There is no such saga.", body = ShownProblem, content_type = "application/problem+json"),

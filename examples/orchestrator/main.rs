@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
+use chassis::config::Config;
+use chassis::{database, start_up, telemetry};
+use examples::contract::ORCHESTRATOR;
 use examples::orchestrator;
-use examples::shared::config::Config;
-use examples::shared::contract::ORCHESTRATOR;
-use examples::shared::{database, start_up, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -6,10 +6,10 @@ pub mod place_order;
 use saga_core::{Engine, SagaStore};
 
 use self::place_order::{PlaceOrder, place_order};
-use crate::shared::broker::Broker;
-use crate::shared::contract::{ORCHESTRATOR, OrderCreated};
-use crate::shared::database::Database;
-use crate::shared::service::{Service, Worker};
+use crate::contract::{ORCHESTRATOR, OrderCreated};
+use chassis::broker::Broker;
+use chassis::database::Database;
+use chassis::service::{Service, Worker};
 
 /// Starts the service. Whether it works in memory or not, it does not know.
 ///

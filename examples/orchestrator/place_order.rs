@@ -8,11 +8,11 @@ use saga_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::shared::contract::{
+use crate::contract::{
     AuthorizePayment, CapturePayment, ConfirmOrder, Item, OrderCreated, RejectOrder,
     ReleaseInventory, ReserveInventory, SellInventory, VoidPayment,
 };
-use crate::shared::money::Money;
+use chassis::money::Money;
 
 /// Puts the saga together.
 ///

@@ -12,7 +12,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, Row as _};
 
 use super::{Order, Status};
-use crate::shared::money::Money;
+use chassis::money::Money;
 
 /// Orders, through an open transaction.
 pub trait OrderRepository: Send + 'static {

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use saga_core::{Context, Handle, HandleAll, HandlerError, HandlerResult, Reply};
 
 use super::{OrderRepository, Status};
-use crate::shared::contract::{ConfirmOrder, OrderConfirmed, OrderRejected, RejectOrder};
+use crate::contract::{ConfirmOrder, OrderConfirmed, OrderRejected, RejectOrder};
 
 /// Carries out the commands of the orders service.
 #[derive(Debug, Clone, Copy)]

@@ -4,11 +4,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
+use chassis::config::{self, Backends, Config};
+use chassis::http::Client;
+use chassis::{start_up, telemetry};
+use examples::contract::ORDERS;
 use examples::orders::{self, story, together::Together};
-use examples::shared::config::{self, Backends, Config};
-use examples::shared::contract::ORDERS;
-use examples::shared::http::Client;
-use examples::shared::{start_up, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -12,11 +12,11 @@ use saga_core::store::Transactional as _;
 use saga_core::{Participant, Relay};
 use saga_postgres::PostgresStore;
 
-use crate::shared::broker::Broker;
-use crate::shared::contract::{ConfirmOrder, ORDERS, RejectOrder};
-use crate::shared::database::{self, Database};
-use crate::shared::http::Client;
-use crate::shared::service::{Service, Worker};
+use crate::contract::{ConfirmOrder, ORDERS, RejectOrder};
+use chassis::broker::Broker;
+use chassis::database::{self, Database};
+use chassis::http::Client;
+use chassis::service::{Service, Worker};
 
 pub use api::{Api, FOLLOWERS_MAX, ShownOrder};
 pub use db::{OrderFilter, OrderRepository, OrderTable, Place};

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use utoipa::ToSchema;
 
-use crate::shared::contract::OrderCreated;
-use crate::shared::messages;
-use crate::shared::money::Money;
+use crate::contract::OrderCreated;
+use crate::contract::messages;
+use chassis::money::Money;
 
 /// What a customer ordered, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

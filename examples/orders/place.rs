@@ -12,7 +12,7 @@ use saga_core::transport::Record;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Order, OrderRepository};
-use crate::shared::database::Database;
+use chassis::database::Database;
 
 /// Most orders of one transaction, and most that wait for the next one.
 const TOGETHER: usize = 256;

@@ -6,8 +6,8 @@ use anyhow::{Context as _, ensure};
 use axum::http::StatusCode;
 use serde::Deserialize;
 
-use crate::shared::http::Client;
-use crate::shared::timeline::{ShownEntry, ShownSaga};
+use crate::contract::timeline::{ShownEntry, ShownSaga};
+use chassis::http::Client;
 
 /// One order of the story.
 struct Chapter {

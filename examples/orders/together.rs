@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::OrderTable;
-use crate::shared::http::Client;
-use crate::shared::start_up;
 use crate::{inventory, orchestrator, orders, payments};
+use chassis::http::Client;
+use chassis::start_up;
 
 /// The four services, ready to be served.
 #[derive(Debug)]

@@ -14,10 +14,10 @@ use super::{
     Account, AccountRepository as _, BookQueries, Entry, Hold, PaymentState, Standing, Summary,
     SummaryRepository,
 };
-use crate::shared::database::Database;
-use crate::shared::http::fields::{Fields, amount_schema, is_id, object};
-use crate::shared::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
-use crate::shared::money::{CURRENCY, Money};
+use chassis::database::Database;
+use chassis::http::fields::{Fields, amount_schema, is_id, object};
+use chassis::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
+use chassis::money::{CURRENCY, Money};
 
 /// Returns the routes.
 pub(super) fn router<D>(database: D) -> OpenApiRouter
@@ -86,7 +86,7 @@ async fn list_accounts<D: Database<Connection: BookQueries>>(
 /// Shows the account of a customer.
 #[utoipa::path(
     get, path = "/accounts/{user_id}", tag = "accounts",
-    params(("user_id" = String, Path, description = "The customer.")),
+    params(("user_id" = String, Path, description = "The customer.", example = "u-1")),
     responses(
         (status = 200, description = "The account.", body = ShownAccount),
         (status = 404, description = "There is no such account.", body = ShownProblem, content_type = "application/problem+json"),
@@ -119,7 +119,7 @@ struct ShownEntry {
 /// Lists the ledger of an account, the newest entry first. Each is one of two that sum to zero.
 #[utoipa::path(
     get, path = "/accounts/{user_id}/entries", tag = "accounts",
-    params(("user_id" = String, Path, description = "The customer."), Part),
+    params(("user_id" = String, Path, description = "The customer.", example = "u-1"), Part),
     responses(
         (status = 200, description = "A page of the ledger.", body = Page<ShownEntry>),
         (status = 400, description = "A field cannot be used.", body = ShownProblem, content_type = "application/problem+json"),
@@ -165,7 +165,7 @@ struct ShownSummary {
 /// Shows what a customer has spent on orders that were confirmed. It follows the orders within moments.
 #[utoipa::path(
     get, path = "/accounts/{user_id}/summary", tag = "accounts",
-    params(("user_id" = String, Path, description = "The customer.")),
+    params(("user_id" = String, Path, description = "The customer.", example = "u-1")),
     responses(
         (status = 200, description = "The summary.", body = ShownSummary),
         (status = 404, description = "There is no such account.", body = ShownProblem, content_type = "application/problem+json"),
@@ -203,7 +203,7 @@ struct NewDeposit {
 /// The same deposit may be sent again: it is made once.
 #[utoipa::path(
     post, path = "/accounts/{user_id}/deposits", tag = "accounts",
-    params(("user_id" = String, Path, description = "The customer.")),
+    params(("user_id" = String, Path, description = "The customer.", example = "u-1")),
     request_body = NewDeposit,
     responses(
         (status = 201, description = "Made, now or earlier: the account after it.", body = ShownAccount),
@@ -305,7 +305,7 @@ async fn list_payments<D: Database<Connection: BookQueries>>(
 /// Shows the payment for an order.
 #[utoipa::path(
     get, path = "/payments/{order_id}", tag = "payments",
-    params(("order_id" = String, Path, description = "The order.")),
+    params(("order_id" = String, Path, description = "The order.", example = "o-1")),
     responses(
         (status = 200, description = "The payment.", body = ShownPayment),
         (status = 404, description = "Nothing was ever held for this order.", body = ShownProblem, content_type = "application/problem+json"),

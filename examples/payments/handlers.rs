@@ -10,11 +10,11 @@ use anyhow::anyhow;
 use saga_core::{Context, Handle, HandleAll, HandlerError, HandlerResult, Reply};
 
 use super::{Account, AccountRepository, Hold, Standing};
-use crate::shared::contract::{
+use crate::contract::{
     AuthorizePayment, CapturePayment, PaymentAuthorized, PaymentCaptured, PaymentDeclined,
     PaymentVoided, VoidPayment,
 };
-use crate::shared::money::Money;
+use chassis::money::Money;
 
 /// Carries out the commands of the payments service.
 #[derive(Debug, Clone, Copy)]

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
+use chassis::config::Config;
+use chassis::{seed, start_up, telemetry};
+use examples::contract::PAYMENTS;
 use examples::payments;
-use examples::shared::config::Config;
-use examples::shared::contract::PAYMENTS;
-use examples::shared::{seed, start_up, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

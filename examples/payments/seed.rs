@@ -1,8 +1,8 @@
 //! Who has money at first.
 
 use super::{Account, AccountRepository};
-use crate::shared::money::Money;
-use crate::shared::seed::Seeded;
+use chassis::money::Money;
+use chassis::seed::Seeded;
 
 /// Customer, what they have in cents, and whether their bank refuses to pay in the end.
 const CUSTOMERS: &[(&str, i64, bool)] = &[

@@ -10,7 +10,7 @@ use saga_core::{
 };
 
 use super::SummaryRepository;
-use crate::shared::contract::OrderConfirmed;
+use crate::contract::OrderConfirmed;
 
 /// Keeps the summaries.
 #[derive(Debug, Clone, Copy)]

@@ -36,7 +36,7 @@ async fn an_order_is_placed_from_the_page() {
 }
 
 /// The page has each operation of the description, and everything it loaded is the service's own.
-async fn shows_every_operation(page: &Client, url: &str, service: &examples::shared::http::Client) {
+async fn shows_every_operation(page: &Client, url: &str, service: &chassis::http::Client) {
     page.goto(&format!("{url}/docs/")).await.expect("the page opens");
     find(page, ".opblock").await;
     let (_, api) = service.get("/openapi.json").await.expect("the description");

@@ -6,20 +6,20 @@ mod support;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use chassis::database::Database;
+use chassis::http::Client;
+use chassis::money::Money;
+use examples::contract::messages;
+use examples::contract::messages::inventory::Item;
+use examples::contract::{
+    AuthorizePayment, CapturePayment, ORCHESTRATOR, OrderCreated, PAYMENTS, PaymentAuthorized,
+    PaymentCaptured, PaymentVoided, VoidPayment,
+};
 use examples::inventory::{
     self, Inventory, ReservationState, Stock, StockQueries, StockRepository as _,
 };
 use examples::orchestrator::place_order::{place_order, start};
 use examples::orders::{self, Order, OrderTable};
-use examples::shared::contract::{
-    AuthorizePayment, CapturePayment, ORCHESTRATOR, OrderCreated, PAYMENTS, PaymentAuthorized,
-    PaymentCaptured, PaymentVoided, VoidPayment,
-};
-use examples::shared::database::Database;
-use examples::shared::http::Client;
-use examples::shared::messages;
-use examples::shared::messages::inventory::Item;
-use examples::shared::money::Money;
 use saga_core::machine::{Operation, OperatorAction};
 use saga_core::{
     Context, Engine, Handle, HandlerResult, MemoryStore, MemoryTransport, Participant, Reply,

@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use chassis::http::{Client, Tokens};
 use examples::orders::{self, OrderTable};
-use examples::shared::http::{Client, Tokens};
 use saga_core::{MemoryStore, MemoryTransport, Timestamp};
 use serde_json::{Value, json};
 use support::Shop;

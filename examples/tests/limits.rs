@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chassis::http::Client;
+use chassis::periodic::Periodic;
+use chassis::service::{Service, Worker};
 use examples::orders::{self, FOLLOWERS_MAX, OrderTable};
-use examples::shared::http::Client;
-use examples::shared::periodic::Periodic;
-use examples::shared::service::{Service, Worker};
 use saga_core::{MemoryStore, MemoryTransport};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -53,7 +53,7 @@ async fn followers_are_bounded_in_number() {
 async fn a_service_that_stops_is_not_ready() {
     let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, wait) = (Arc::clone(&begun), Arc::clone(&finish));
-    let slow = Periodic::new("something slow", Duration::from_secs(3_600), move || {
+    let slow = Periodic::new("something slow", Duration::from_hours(1), move || {
         let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
         async move {
             tell.notify_one();

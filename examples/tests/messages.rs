@@ -16,13 +16,13 @@ mod generated {
     )]
 
     pub mod orders {
-        include!("../shared/messages/orderweaver.orders.v1.rs");
+        include!("../contract/messages/orderweaver.orders.v1.rs");
     }
     pub mod payments {
-        include!("../shared/messages/orderweaver.payments.v1.rs");
+        include!("../contract/messages/orderweaver.payments.v1.rs");
     }
     pub mod inventory {
-        include!("../shared/messages/orderweaver.inventory.v1.rs");
+        include!("../contract/messages/orderweaver.inventory.v1.rs");
     }
 }
 
@@ -45,7 +45,7 @@ fn generated_code_is_current() {
     for service in services {
         let name = format!("orderweaver.{service}.v1.rs");
         let fresh = fs::read_to_string(out.join(&name)).expect("the package has code");
-        let checked_in = crate_path("shared/messages").join(&name);
+        let checked_in = crate_path("contract/messages").join(&name);
         if updating() {
             fs::write(&checked_in, &fresh).expect("the source tree is writable");
         }

@@ -4,11 +4,11 @@
 //! The books are in memory, so that thousands of runs take seconds; the same handlers on PostgreSQL are
 //! tested in `e2e`.
 
+use chassis::money::Money;
 use examples::inventory::{self, Inventory, Stock};
 use examples::orchestrator::place_order::{PlaceOrder, place_order, start};
 use examples::orders::{self, Item, Order, OrderTable};
 use examples::payments::{self, Account, Books};
-use examples::shared::money::Money;
 use saga_core::{MemoryConnection, MemoryStore, Participant, Saga, Status, Timestamp};
 use saga_testkit::{SimulatedClock, Subject, prove, simulate};
 

@@ -6,13 +6,13 @@ mod support;
 
 use std::time::Duration;
 
-use examples::orchestrator::place_order::{PlaceOrder, place_order, start};
-use examples::shared::contract::{
+use examples::contract::messages::orders::Item;
+use examples::contract::{
     AuthorizePayment, CapturePayment, ConfirmOrder, InventoryReleased, InventoryReserved,
     InventorySold, OrderConfirmed, OrderCreated, OrderRejected, PaymentAuthorized, PaymentCaptured,
     PaymentVoided, RejectOrder, ReleaseInventory, ReserveInventory, SellInventory, VoidPayment,
 };
-use examples::shared::messages::orders::Item;
+use examples::orchestrator::place_order::{PlaceOrder, place_order, start};
 use saga_core::machine::{Operation, OperatorAction, Status};
 use saga_core::{MemoryTransport, SagaData as _, Transport};
 use saga_kafka::{KafkaConfig, KafkaTransport};

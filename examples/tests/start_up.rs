@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use examples::shared::http::Client;
+use chassis::http::Client;
 use support::database::Databases;
 use support::programs::command;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use saga_core::{MemoryConnection, Timestamp};
 
 use super::{Article, Reservation, ReservationState, StockQueries, StockRepository};
-use crate::shared::messages::inventory::Item;
+use crate::contract::messages::inventory::Item;
 
 /// The tables, in memory.
 #[derive(Debug, Clone, Default)]

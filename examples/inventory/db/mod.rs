@@ -11,7 +11,7 @@ use saga_core::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::shared::messages::inventory::Item;
+use crate::contract::messages::inventory::Item;
 
 pub use memory::Stock;
 

@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::{Article, Reservation, ReservationState, StockQueries, StockRepository};
-use crate::shared::messages::inventory::Item;
+use crate::contract::messages::inventory::Item;
 
 impl StockRepository for PgConnection {
     async fn deliver(&mut self, delivery_id: &str, item: &Item) -> anyhow::Result<bool> {

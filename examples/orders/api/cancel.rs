@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 
 use super::super::{OrderRepository, Status};
 use super::{Api, ShownOrder};
-use crate::shared::database::Database;
-use crate::shared::http::{Caller, Path, Problem, ShownProblem};
+use chassis::database::Database;
+use chassis::http::{Caller, Path, Problem, ShownProblem};
 
 /// Cancels an order: what was done for it is undone.
 ///
@@ -17,7 +17,7 @@ use crate::shared::http::{Caller, Path, Problem, ShownProblem};
     post,
     path = "/orders/{order_id}/cancel",
     tag = "orders",
-    params(("order_id" = String, Path, description = "The order.")),
+    params(("order_id" = String, Path, description = "The order.", example = "o-1")),
     responses(
         (status = 202, description = "Its saga turns back; the order will be rejected.", body = ShownOrder),
         (status = 404, description = "There is no such order.", body = ShownProblem, content_type = "application/problem+json"),

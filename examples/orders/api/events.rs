@@ -12,8 +12,8 @@ use tracing::warn;
 
 use super::super::{OrderRepository, Status};
 use super::{Api, ShownOrder};
-use crate::shared::database::Database;
-use crate::shared::http::{Caller, Path, Problem, ShownProblem};
+use chassis::database::Database;
+use chassis::http::{Caller, Path, Problem, ShownProblem};
 
 /// Most orders that are followed at once.
 pub const FOLLOWERS_MAX: usize = 200;
@@ -40,7 +40,7 @@ struct Follower<D> {
     get,
     path = "/orders/{order_id}/events",
     tag = "orders",
-    params(("order_id" = String, Path, description = "The order.")),
+    params(("order_id" = String, Path, description = "The order.", example = "o-1")),
     responses(
         (status = 200, description = "What happens to the order.", body = String, content_type = "text/event-stream"),
         (status = 404, description = "There is no such order.", body = ShownProblem, content_type = "application/problem+json"),

@@ -10,8 +10,8 @@ use utoipa::IntoParams;
 
 use super::super::{OrderFilter, OrderRepository, Place, Status};
 use super::{Api, ShownOrder};
-use crate::shared::database::Database;
-use crate::shared::http::{Caller, Page, Problem, Query, ShownProblem, fields, limit, no_next};
+use chassis::database::Database;
+use chassis::http::{Caller, Page, Problem, Query, ShownProblem, fields, limit, no_next};
 
 /// The times that can be stored, in microseconds: up to the year 9999.
 const YEARS: RangeInclusive<i64> = 0..=253_402_300_799_999_999;

@@ -17,10 +17,10 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::place::Desk;
 use super::{Order, OrderRepository};
-use crate::shared::database::Database;
-use crate::shared::http::fields::is_id;
-use crate::shared::http::{Caller, Client, Problem, documented};
-use crate::shared::timeline::ShownSaga;
+use crate::contract::timeline::ShownSaga;
+use chassis::database::Database;
+use chassis::http::fields::is_id;
+use chassis::http::{Caller, Client, Problem, documented};
 
 pub use events::FOLLOWERS_MAX;
 pub use show::ShownOrder;

@@ -11,8 +11,8 @@ use tracing::info;
 use super::super::place::Placed;
 use super::super::{OrderRepository, PlacedOrder};
 use super::{Api, request};
-use crate::shared::database::Database;
-use crate::shared::http::{Caller, Problem, ShownProblem};
+use chassis::database::Database;
+use chassis::http::{Caller, Problem, ShownProblem};
 
 /// Places an order.
 ///

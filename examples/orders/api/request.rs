@@ -10,8 +10,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::{Item, Order, Status};
-use crate::shared::http::Problem;
-use crate::shared::http::fields::{Fields, amount_schema, object};
+use chassis::http::Problem;
+use chassis::http::fields::{Fields, amount_schema, object};
 
 const ITEMS_MAX: usize = 100;
 const QUANTITY_MAX: u32 = 1_000_000;

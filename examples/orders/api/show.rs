@@ -8,9 +8,9 @@ use utoipa::ToSchema;
 
 use super::super::{Order, OrderRepository, PlacedOrder, Status};
 use super::Api;
-use crate::shared::database::Database;
-use crate::shared::http::{Caller, Path, Problem, ShownProblem};
-use crate::shared::timeline::ShownSaga;
+use crate::contract::timeline::ShownSaga;
+use chassis::database::Database;
+use chassis::http::{Caller, Path, Problem, ShownProblem};
 
 /// An order as it is shown: what was asked for, what became of it, and its saga.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,7 +46,7 @@ impl ShownOrder {
     get,
     path = "/orders/{order_id}",
     tag = "orders",
-    params(("order_id" = String, Path, description = "The order.")),
+    params(("order_id" = String, Path, description = "The order.", example = "o-1")),
     responses(
         (status = 200, description = "The order.", body = ShownOrder),
         (status = 404, description = "There is no such order.", body = ShownProblem, content_type = "application/problem+json"),

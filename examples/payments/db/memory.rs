@@ -10,7 +10,7 @@ use super::{
     Account, AccountRepository, BookQueries, Entry, Hold, PaymentState, Standing, Summary,
     SummaryRepository,
 };
-use crate::shared::money::Money;
+use chassis::money::Money;
 
 /// The tables, in memory.
 #[derive(Debug, Clone, Default)]

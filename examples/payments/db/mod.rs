@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::shared::money::Money;
+use chassis::money::Money;
 
 pub use memory::Books;
 

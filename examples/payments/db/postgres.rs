@@ -10,7 +10,7 @@ use super::{
     Account, AccountRepository, BookQueries, Entry, Hold, PaymentState, Standing, Summary,
     SummaryRepository,
 };
-use crate::shared::money::{CURRENCY, Money};
+use chassis::money::{CURRENCY, Money};
 
 impl AccountRepository for PgConnection {
     async fn open(&mut self, account: &Account, is_frozen: bool) -> anyhow::Result<bool> {

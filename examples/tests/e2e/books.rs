@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use examples::shared::timeline::{ShownEntry, ShownSaga};
+use examples::contract::timeline::{ShownEntry, ShownSaga};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 

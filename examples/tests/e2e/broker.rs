@@ -3,7 +3,7 @@
 use std::env;
 use std::time::Duration;
 
-use examples::shared::contract::{INVENTORY, ORCHESTRATOR, ORDERS, PAYMENTS};
+use examples::contract::{INVENTORY, ORCHESTRATOR, ORDERS, PAYMENTS};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use examples::shared::http::Client;
+use chassis::http::Client;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use examples::shared::money::Money;
+use chassis::money::Money;
 use serde_json::{Value, json};
 
 use crate::dice::Dice;

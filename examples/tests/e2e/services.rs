@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fmt};
 
-use examples::shared::http::Client;
+use chassis::http::Client;
 use tokio::time::{sleep, timeout};
 
 use crate::broker;

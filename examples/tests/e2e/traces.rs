@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use examples::shared::http::Client;
+use chassis::http::Client;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 

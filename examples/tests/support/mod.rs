@@ -8,8 +8,8 @@ pub(crate) mod programs;
 
 use std::time::Duration;
 
+use chassis::http::Client;
 use examples::orders::together::Together;
-use examples::shared::http::Client;
 use tokio_util::sync::CancellationToken;
 
 /// All four services in this process, in memory, until it is dropped.

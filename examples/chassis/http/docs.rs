@@ -4,7 +4,7 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::routing::MethodRouter;
 use utoipa::__dev::{SchemaReferences, Tags};
-use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, Paths};
+use utoipa::openapi::path::{Operation, Paths};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Tag};
 use utoipa::{Modify, OpenApi as _, Path, ToSchema as _};
@@ -17,10 +17,6 @@ use super::problem::{PROBLEM_JSON, ShownProblem};
 
 /// Where the description is.
 const OPENAPI: &str = "/openapi.json";
-/// An example of what stands in a path, by its name. It is of the seed data, or of the order that is the example
-/// of one.
-const IN_PATHS: [(&str, &str); 4] =
-    [("key", "o-1"), ("order_id", "o-1"), ("sku", "coffee-beans"), ("user_id", "u-1")];
 
 /// What is the same in the description of each service.
 #[derive(utoipa::OpenApi)]
@@ -70,7 +66,6 @@ pub fn described(title: &str, routes: OpenApiRouter) -> Router {
     api.info.license = None;
     api.info.contact = None;
     describe_problems(&mut api);
-    give_examples(&mut api);
     api.tags = Some(groups(&mut api));
     served.merge(SwaggerUi::new("/docs").url(OPENAPI, api))
 }
@@ -98,19 +93,6 @@ fn describe_problems(api: &mut OpenApi) {
                 let responses = &mut operation.responses.responses;
                 responses.entry(status.to_owned()).or_insert(RefOr::T(response));
             }
-        }
-    }
-}
-
-/// Gives each part of a path its example.
-fn give_examples(api: &mut OpenApi) {
-    let operations = api.paths.paths.values_mut().flat_map(operations);
-    for parameter in operations.flat_map(|it| it.parameters.iter_mut().flatten()) {
-        let RefOr::T(parameter) = parameter else { continue };
-        let example = IN_PATHS.iter().find(|(name, _)| *name == parameter.name);
-        if let (Some((_, example)), ParameterIn::Path) = (example, &parameter.parameter_in) {
-            let same = ParameterBuilder::from(parameter.clone());
-            *parameter = same.example(Some((*example).into())).build();
         }
     }
 }

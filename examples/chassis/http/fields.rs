@@ -7,7 +7,7 @@ use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::schema::{OneOfBuilder, Schema, Type};
 
 use super::Problem;
-use crate::shared::money::Money;
+use crate::money::Money;
 
 const ID_BYTES_MAX: usize = 64;
 

@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{Problem, ShownProblem, documented};
-use crate::shared::broker::Broker;
-use crate::shared::database::Database;
-use crate::shared::telemetry;
+use crate::broker::Broker;
+use crate::database::Database;
+use crate::telemetry;
 
 /// How long a broker may be away before others are asked instead: what is accepted meanwhile waits in the outbox.
 const BROKER_MAY_BE_AWAY: Duration = Duration::from_secs(5);

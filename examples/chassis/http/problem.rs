@@ -86,6 +86,7 @@ impl Problem {
     }
 
     /// 429: this client has to wait.
+    #[must_use]
     pub fn too_often(wait: Duration) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-often", "ask less often").later(wait)
     }

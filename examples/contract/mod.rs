@@ -3,16 +3,19 @@
 //! The messages themselves are generated from `proto/orderweaver`. Here each gets its name on the
 //! wire, and each command its participant and its reply; both sides then use the same type.
 
+pub mod messages;
+pub mod timeline;
+
 use saga_core::{Command, Fact, Message, MessageType, ParticipantName, Protobuf};
 
-pub use super::messages::inventory::{
+pub use messages::inventory::{
     InventoryRejected, InventoryReleased, InventoryReserved, InventorySold, Item, ReleaseInventory,
     ReserveInventory, SellInventory,
 };
-pub use super::messages::orders::{
+pub use messages::orders::{
     ConfirmOrder, OrderConfirmed, OrderCreated, OrderRejected, RejectOrder,
 };
-pub use super::messages::payments::{
+pub use messages::payments::{
     AuthorizePayment, CapturePayment, PaymentAuthorized, PaymentCaptured, PaymentDeclined,
     PaymentVoided, VoidPayment,
 };
