@@ -5,15 +5,15 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
+use chassis::database::Database;
+use chassis::http::fields::{Fields, is_id, object};
+use chassis::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{Article, Reservation, ReservationState, StockQueries, StockRepository as _};
 use crate::contract::messages::inventory::Item;
-use chassis::database::Database;
-use chassis::http::fields::{Fields, is_id, object};
-use chassis::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
 
 /// Most pieces of one delivery.
 const QUANTITY_MAX: u32 = 1_000_000;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use chassis::database::Database;
+use chassis::periodic::Periodic;
 use saga_core::{Clock as _, SystemClock, Timestamp};
 use tracing::info;
 
 use super::{StockQueries, StockRepository as _};
-use chassis::database::Database;
-use chassis::periodic::Periodic;
 
 /// How often it is looked for what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

@@ -6,15 +6,15 @@ mod expiry;
 mod handlers;
 mod seed;
 
+use chassis::broker::Broker;
+use chassis::database::{self, Database};
+use chassis::seed::Seeded;
+use chassis::service::{Service, Worker};
 use saga_core::store::Transactional as _;
 use saga_core::{MemoryStore, Participant};
 use saga_postgres::PostgresStore;
 
 use crate::contract::{INVENTORY, ReleaseInventory, ReserveInventory, SellInventory};
-use chassis::broker::Broker;
-use chassis::database::{self, Database};
-use chassis::seed::Seeded;
-use chassis::service::{Service, Worker};
 
 pub use db::{Article, Reservation, ReservationState, Stock, StockQueries, StockRepository};
 pub use expiry::expire;

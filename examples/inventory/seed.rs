@@ -1,9 +1,10 @@
 //! What is in stock at first.
 
+use chassis::seed::Seeded;
+
 use super::StockRepository;
 use super::handlers::DEFAULT_SKU;
 use crate::contract::messages::inventory::Item;
-use chassis::seed::Seeded;
 
 const STOCK: &[(&str, u32)] = &[
     (DEFAULT_SKU, 1_000_000),

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use chassis::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
 use saga_core::machine::HistoryEntry;
 use saga_core::store::{ListedSaga, SagaFilter};
 use saga_core::{Engine, Error, IdempotencyKey, SagaData as _, SagaId, Status};
@@ -13,7 +14,6 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::place_order::{PlaceOrder, place_order};
 use crate::contract::timeline::{ShownEntry, ShownSaga, ShownStep};
-use chassis::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
 
 pub(super) fn router(engine: Engine) -> OpenApiRouter {
     OpenApiRouter::new()

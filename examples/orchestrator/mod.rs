@@ -3,13 +3,13 @@
 mod api;
 pub mod place_order;
 
+use chassis::broker::Broker;
+use chassis::database::Database;
+use chassis::service::{Service, Worker};
 use saga_core::{Engine, SagaStore};
 
 use self::place_order::{PlaceOrder, place_order};
 use crate::contract::{ORCHESTRATOR, OrderCreated};
-use chassis::broker::Broker;
-use chassis::database::Database;
-use chassis::service::{Service, Worker};
 
 /// Starts the service. Whether it works in memory or not, it does not know.
 ///

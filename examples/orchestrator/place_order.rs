@@ -2,6 +2,7 @@
 //!
 //! Nothing here does anything. Each step says *what* to ask for; the engine sends it, waits, retries and survives crashes.
 
+use chassis::money::Money;
 use saga_core::{
     Cause, Compensate, DefinitionError, IdempotencyKey, Json, Saga, SagaData, SagaName, Step,
     StepName,
@@ -12,7 +13,6 @@ use crate::contract::{
     AuthorizePayment, CapturePayment, ConfirmOrder, Item, OrderCreated, RejectOrder,
     ReleaseInventory, ReserveInventory, SellInventory, VoidPayment,
 };
-use chassis::money::Money;
 
 /// Puts the saga together.
 ///

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use anyhow::Context as _;
+use chassis::money::Money;
 use saga_core::{MemoryConnection, Timestamp};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Row as _};
 
 use super::{Order, Status};
-use chassis::money::Money;
 
 /// Orders, through an open transaction.
 pub trait OrderRepository: Send + 'static {

@@ -8,15 +8,15 @@ mod place;
 pub mod story;
 pub mod together;
 
+use chassis::broker::Broker;
+use chassis::database::{self, Database};
+use chassis::http::Client;
+use chassis::service::{Service, Worker};
 use saga_core::store::Transactional as _;
 use saga_core::{Participant, Relay};
 use saga_postgres::PostgresStore;
 
 use crate::contract::{ConfirmOrder, ORDERS, RejectOrder};
-use chassis::broker::Broker;
-use chassis::database::{self, Database};
-use chassis::http::Client;
-use chassis::service::{Service, Worker};
 
 pub use api::{Api, FOLLOWERS_MAX, ShownOrder};
 pub use db::{OrderFilter, OrderRepository, OrderTable, Place};

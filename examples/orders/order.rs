@@ -1,5 +1,6 @@
 //! An order, as the orders service knows it.
 
+use chassis::money::Money;
 use saga_core::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
@@ -7,7 +8,6 @@ use utoipa::ToSchema;
 
 use crate::contract::OrderCreated;
 use crate::contract::messages;
-use chassis::money::Money;
 
 /// What a customer ordered, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

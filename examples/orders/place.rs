@@ -6,13 +6,13 @@
 //! Orders that arrive together are accepted together: a commit costs more than all else about an order.
 
 use anyhow::{Context as _, anyhow};
+use chassis::database::Database;
 use saga_core::RelayWaker;
 use saga_core::store::{Lane, OutboxRow};
 use saga_core::transport::Record;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Order, OrderRepository};
-use chassis::database::Database;
 
 /// Most orders of one transaction, and most that wait for the next one.
 const TOGETHER: usize = 256;

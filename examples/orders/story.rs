@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use axum::http::StatusCode;
+use chassis::http::Client;
 use serde::Deserialize;
 
 use crate::contract::timeline::{ShownEntry, ShownSaga};
-use chassis::http::Client;
 
 /// One order of the story.
 struct Chapter {

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
+use chassis::http::Client;
+use chassis::start_up;
 use saga_core::{MemoryStore, MemoryTransport};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -10,8 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::OrderTable;
 use crate::{inventory, orchestrator, orders, payments};
-use chassis::http::Client;
-use chassis::start_up;
 
 /// The four services, ready to be served.
 #[derive(Debug)]

@@ -5,6 +5,10 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
+use chassis::database::Database;
+use chassis::http::fields::{Fields, amount_schema, is_id, object};
+use chassis::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
+use chassis::money::{CURRENCY, Money};
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use utoipa::{IntoParams, ToSchema};
@@ -14,10 +18,6 @@ use super::{
     Account, AccountRepository as _, BookQueries, Entry, Hold, PaymentState, Standing, Summary,
     SummaryRepository,
 };
-use chassis::database::Database;
-use chassis::http::fields::{Fields, amount_schema, is_id, object};
-use chassis::http::{Page, Path, Problem, Query, ShownProblem, documented, limit, no_next};
-use chassis::money::{CURRENCY, Money};
 
 /// Returns the routes.
 pub(super) fn router<D>(database: D) -> OpenApiRouter

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::anyhow;
+use chassis::money::Money;
 use saga_core::{Context, Handle, HandleAll, HandlerError, HandlerResult, Reply};
 
 use super::{Account, AccountRepository, Hold, Standing};
@@ -14,7 +15,6 @@ use crate::contract::{
     AuthorizePayment, CapturePayment, PaymentAuthorized, PaymentCaptured, PaymentDeclined,
     PaymentVoided, VoidPayment,
 };
-use chassis::money::Money;
 
 /// Carries out the commands of the payments service.
 #[derive(Debug, Clone, Copy)]

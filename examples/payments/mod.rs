@@ -6,15 +6,15 @@ mod handlers;
 mod seed;
 mod summary;
 
+use chassis::broker::Broker;
+use chassis::database::{self, Database};
+use chassis::seed::Seeded;
+use chassis::service::{Service, Worker};
 use saga_core::store::Transactional as _;
 use saga_core::{MemoryStore, Participant};
 use saga_postgres::PostgresStore;
 
 use crate::contract::{AuthorizePayment, CapturePayment, PAYMENTS, VoidPayment};
-use chassis::broker::Broker;
-use chassis::database::{self, Database};
-use chassis::seed::Seeded;
-use chassis::service::{Service, Worker};
 
 pub use db::{
     Account, AccountRepository, BookQueries, Books, Entry, Hold, PaymentState, Standing, Summary,

@@ -1,8 +1,9 @@
 //! Who has money at first.
 
-use super::{Account, AccountRepository};
 use chassis::money::Money;
 use chassis::seed::Seeded;
+
+use super::{Account, AccountRepository};
 
 /// Customer, what they have in cents, and whether their bank refuses to pay in the end.
 const CUSTOMERS: &[(&str, i64, bool)] = &[

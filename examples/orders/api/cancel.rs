@@ -4,11 +4,11 @@ use anyhow::anyhow;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use chassis::database::Database;
+use chassis::http::{Caller, Path, Problem, ShownProblem};
 
 use super::super::{OrderRepository, Status};
 use super::{Api, ShownOrder};
-use chassis::database::Database;
-use chassis::http::{Caller, Path, Problem, ShownProblem};
 
 /// Cancels an order: what was done for it is undone.
 ///

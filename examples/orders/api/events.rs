@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use chassis::database::Database;
+use chassis::http::{Caller, Path, Problem, ShownProblem};
 use futures_util::stream::{self, Stream};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
 use super::super::{OrderRepository, Status};
 use super::{Api, ShownOrder};
-use chassis::database::Database;
-use chassis::http::{Caller, Path, Problem, ShownProblem};
 
 /// Most orders that are followed at once.
 pub const FOLLOWERS_MAX: usize = 200;

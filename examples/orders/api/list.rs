@@ -4,14 +4,14 @@ use std::ops::RangeInclusive;
 
 use axum::Json;
 use axum::extract::State;
+use chassis::database::Database;
+use chassis::http::{Caller, Page, Problem, Query, ShownProblem, fields, limit, no_next};
 use saga_core::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::super::{OrderFilter, OrderRepository, Place, Status};
 use super::{Api, ShownOrder};
-use chassis::database::Database;
-use chassis::http::{Caller, Page, Problem, Query, ShownProblem, fields, limit, no_next};
 
 /// The times that can be stored, in microseconds: up to the year 9999.
 const YEARS: RangeInclusive<i64> = 0..=253_402_300_799_999_999;

@@ -11,6 +11,9 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use axum::http::StatusCode;
+use chassis::database::Database;
+use chassis::http::fields::is_id;
+use chassis::http::{Caller, Client, Problem, documented};
 use saga_core::RelayWaker;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
@@ -18,9 +21,6 @@ use utoipa_axum::router::OpenApiRouter;
 use super::place::Desk;
 use super::{Order, OrderRepository};
 use crate::contract::timeline::ShownSaga;
-use chassis::database::Database;
-use chassis::http::fields::is_id;
-use chassis::http::{Caller, Client, Problem, documented};
 
 pub use events::FOLLOWERS_MAX;
 pub use show::ShownOrder;

@@ -6,13 +6,13 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use chassis::database::Database;
+use chassis::http::{Caller, Problem, ShownProblem};
 use tracing::info;
 
 use super::super::place::Placed;
 use super::super::{OrderRepository, PlacedOrder};
 use super::{Api, request};
-use chassis::database::Database;
-use chassis::http::{Caller, Problem, ShownProblem};
 
 /// Places an order.
 ///

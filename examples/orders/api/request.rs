@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
+use chassis::http::Problem;
+use chassis::http::fields::{Fields, amount_schema, object};
 use saga_core::{Clock as _, SystemClock};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::{Item, Order, Status};
-use chassis::http::Problem;
-use chassis::http::fields::{Fields, amount_schema, object};
 
 const ITEMS_MAX: usize = 100;
 const QUANTITY_MAX: u32 = 1_000_000;

@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use chassis::database::Database;
+use chassis::http::{Caller, Path, Problem, ShownProblem};
 use serde::Serialize;
 use tracing::warn;
 use utoipa::ToSchema;
@@ -9,8 +11,6 @@ use utoipa::ToSchema;
 use super::super::{Order, OrderRepository, PlacedOrder, Status};
 use super::Api;
 use crate::contract::timeline::ShownSaga;
-use chassis::database::Database;
-use chassis::http::{Caller, Path, Problem, ShownProblem};
 
 /// An order as it is shown: what was asked for, what became of it, and its saga.
 #[derive(Debug, Serialize, ToSchema)]

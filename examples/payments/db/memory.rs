@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 
 use anyhow::{Context as _, ensure};
+use chassis::money::Money;
 use saga_core::MemoryConnection;
 
 use super::{
     Account, AccountRepository, BookQueries, Entry, Hold, PaymentState, Standing, Summary,
     SummaryRepository,
 };
-use chassis::money::Money;
 
 /// The tables, in memory.
 #[derive(Debug, Clone, Default)]

@@ -8,10 +8,9 @@ use std::fmt;
 use std::future::Future;
 
 use anyhow::Context as _;
+use chassis::money::Money;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-use chassis::money::Money;
 
 pub use memory::Books;
 

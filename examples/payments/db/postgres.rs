@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::ensure;
+use chassis::money::{CURRENCY, Money};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
@@ -10,7 +11,6 @@ use super::{
     Account, AccountRepository, BookQueries, Entry, Hold, PaymentState, Standing, Summary,
     SummaryRepository,
 };
-use chassis::money::{CURRENCY, Money};
 
 impl AccountRepository for PgConnection {
     async fn open(&mut self, account: &Account, is_frozen: bool) -> anyhow::Result<bool> {
