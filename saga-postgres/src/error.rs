@@ -5,6 +5,7 @@ use std::iter::successors;
 use saga_core::error::BoxError;
 use saga_core::store::StoreError;
 use sqlx::Error;
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
 /// Raised by our functions when a saga is not at the expected version.
@@ -63,10 +64,12 @@ fn classify(operation: &'static str, stage: Stage, error: Error) -> StoreError {
 /// Returns what a handler met if that passes by itself.
 pub(crate) fn passing(failure: &(dyn std::error::Error + 'static)) -> Option<StoreError> {
     let mut chain = successors(Some(failure), |error| error.source());
-    let reported = chain.find_map(|error| match error.downcast_ref::<Error>() {
-        Some(Error::Database(reported)) => reported.try_downcast_ref::<PgDatabaseError>(),
-        _ => None,
-    })?;
+    // A wrapper such as `anyhow::Error` may hide the type of what it wraps, but not of what that came from.
+    let reported = chain.find_map(|error| match error.downcast_ref() {
+        Some(Error::Database(reported)) => Some(reported),
+        _ => error.downcast_ref::<Box<dyn DatabaseError>>(),
+    });
+    let reported = reported?.try_downcast_ref::<PgDatabaseError>()?;
     // 25006 a server that only reads, 40001 serialization failure, 40P01 deadlock, 53 resources, 55P03
     // a lock that was not granted in time. A statement that takes too long (57014) may always do so.
     let passes = matches!(reported.code(), "25006" | "40001" | "40P01" | "55P03")

@@ -74,14 +74,16 @@ struct Bank {
 }
 
 impl Bank {
-    async fn count(&self, account: &str, connection: &mut PgConnection) -> sqlx::Result<()> {
+    /// Counts a payment. As in many a service, what the driver said is wrapped.
+    async fn count(&self, account: &str, connection: &mut PgConnection) -> anyhow::Result<()> {
         let count = format!("update {}.account set paid = paid + 1 where id = $1", self.schema);
         let counted = sqlx::query(AssertSqlSafe(count)).bind(account).execute(connection).await;
         let code = counted.as_ref().err().and_then(|error| error.as_database_error()?.code());
         if code.as_deref() == Some("40P01") {
             self.deadlocks.fetch_add(1, Ordering::SeqCst);
         }
-        counted.map(drop)
+        counted?;
+        Ok(())
     }
 
     /// Makes a process of it, with connections of its own.
