@@ -6,7 +6,7 @@
 
 use anyhow::anyhow;
 use saga_core::{
-    FactContext, HandleFact, HandlerError, Participant, ParticipantName, Terminal as _,
+    FactContext, HandleAllFacts, HandlerError, Participant, ParticipantName, Terminal as _,
 };
 
 use super::SummaryRepository;
@@ -23,18 +23,20 @@ struct Summaries;
 /// If two handlers claim one fact.
 pub(super) fn participant<C: SummaryRepository>() -> anyhow::Result<Participant<C>> {
     let summary = Participant::builder(ParticipantName::new("summary"));
-    Ok(summary.handle_fact::<OrderConfirmed>(Summaries).build()?)
+    Ok(summary.handle_all_facts::<OrderConfirmed>(Summaries).build()?)
 }
 
-impl<C: SummaryRepository> HandleFact<OrderConfirmed, C> for Summaries {
-    async fn handle_fact(
+impl<C: SummaryRepository> HandleAllFacts<OrderConfirmed, C> for Summaries {
+    async fn handle_all_facts(
         &self,
-        OrderConfirmed { order_id }: OrderConfirmed,
+        confirmed: Vec<OrderConfirmed>,
         cx: &mut FactContext<'_, C>,
     ) -> Result<(), HandlerError> {
-        if cx.connection().add_to_summary(&order_id).await? {
+        let orders: Vec<_> = confirmed.into_iter().map(|it| it.order_id).collect();
+        let counted = cx.connection().add_to_summary(&orders).await?;
+        if counted == orders.len() {
             return Ok(());
         }
-        Err(anyhow!("order {order_id} was confirmed, and nobody paid for it")).terminal()
+        Err(anyhow!("nobody paid for one of these orders: {}", orders.join(", "))).terminal()
     }
 }

@@ -82,7 +82,7 @@
 //! | say what services tell each other | [`Message`], [`Command`], [`Fact`], [`Reply`] |
 //! | run sagas, look at them, list them, act on them | [`Engine`] |
 //! | carry out commands | [`Participant`], [`Handle`], [`HandleAll`], [`HandleExternal`] |
-//! | handle facts of other services, exactly once | [`HandleFact`] |
+//! | handle facts of other services, exactly once | [`HandleFact`], [`HandleAllFacts`] |
 //! | publish what a transaction of your own made true | [`OutboxRow::fact`](store::OutboxRow::fact), [`Relay`] |
 //! | deal with what was set aside | [`LetterTask`], [`DeadLetters`](store::DeadLetters) |
 //! | drop what is over | [`Retention`], [`RetentionPolicy`] |
@@ -137,8 +137,9 @@ pub use machine::Status;
 pub use message::{Command, Envelope, Fact, Message, Rejection, Reply};
 pub use names::{InvalidName, MessageType, ParticipantName, SagaName, StepName, Topic};
 pub use participant::{
-    Context, FactContext, Handle, HandleAll, HandleExternal, HandleFact, HandlerError,
-    HandlerResult, Inbox, Participant, ParticipantBuilder, RunningParticipant, Terminal,
+    Context, FactContext, Handle, HandleAll, HandleAllFacts, HandleExternal, HandleFact,
+    HandlerError, HandlerResult, Inbox, Participant, ParticipantBuilder, RunningParticipant,
+    Terminal,
 };
 pub use policy::retention::RetentionPolicy;
 pub use policy::retry::{Backoff, RetryPolicy};

@@ -37,8 +37,10 @@ impl StockRepository for PgConnection {
         articles: &BTreeSet<String>,
     ) -> anyhow::Result<BTreeMap<String, u32>> {
         let articles: Vec<_> = articles.iter().collect();
-        // In one order, so that two who lock the same articles do not wait for each other.
-        let select = "select sku, on_hand from stock where sku = any($1) order by sku for update";
+        // In one order, so that two who lock the same articles do not wait for each other; and `no key`, for a
+        // row that refers to an article need not wait at all.
+        let select =
+            "select sku, on_hand from stock where sku = any($1) order by sku for no key update";
         let rows = sqlx::query(select).bind(articles).fetch_all(self).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, pieces(row, 1)?))).collect()
     }

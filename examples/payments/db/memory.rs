@@ -202,13 +202,15 @@ impl<T: AsMut<Books> + Clone + Send + Sync + 'static> BookQueries for MemoryConn
 }
 
 impl<T: AsMut<Books> + Clone + Send + Sync + 'static> SummaryRepository for MemoryConnection<T> {
-    async fn add_to_summary(&mut self, order_id: &str) -> anyhow::Result<bool> {
-        let books = books(self);
-        let Some((hold, _)) = books.payments.get(order_id) else { return Ok(false) };
-        let summary = books.summaries.entry(hold.account.clone()).or_default();
-        summary.orders += 1;
-        summary.minor += hold.amount.minor;
-        Ok(true)
+    async fn add_to_summary(&mut self, orders: &[String]) -> anyhow::Result<usize> {
+        let Books { payments, summaries, .. } = books(self);
+        let paid: Vec<_> = orders.iter().filter_map(|it| payments.get(it)).collect();
+        for (hold, _) in &paid {
+            let summary = summaries.entry(hold.account.clone()).or_default();
+            summary.orders += 1;
+            summary.minor += hold.amount.minor;
+        }
+        Ok(paid.len())
     }
 
     async fn summary(&mut self, account: &Account) -> anyhow::Result<Summary> {

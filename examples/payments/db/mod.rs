@@ -228,11 +228,11 @@ pub trait BookQueries: AccountRepository {
 
 /// What customers have spent, through an open transaction.
 pub trait SummaryRepository: Send + 'static {
-    /// Counts a confirmed order for whoever paid for it. Returns false if nobody did.
+    /// Counts confirmed orders, each for whoever paid for it. Returns for how many somebody did.
     fn add_to_summary(
         &mut self,
-        order_id: &str,
-    ) -> impl Future<Output = anyhow::Result<bool>> + Send;
+        orders: &[String],
+    ) -> impl Future<Output = anyhow::Result<usize>> + Send;
 
     /// Returns what a customer has spent.
     fn summary(

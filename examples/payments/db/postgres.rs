@@ -54,9 +54,10 @@ impl AccountRepository for PgConnection {
         accounts: &BTreeSet<Account>,
     ) -> anyhow::Result<BTreeMap<Account, Standing>> {
         let ids: Vec<_> = accounts.iter().map(Account::as_str).collect();
-        // In one order, so that two who lock the same accounts do not wait for each other.
+        // In one order, so that two who lock the same accounts do not wait for each other; and `no key`, for a
+        // row that refers to an account need not wait at all.
         let select = "select id, balance_minor, currency, frozen from account
-            where id = any($1) and balance_minor is not null order by id for update";
+            where id = any($1) and balance_minor is not null order by id for no key update";
         let rows = sqlx::query(select).bind(ids).fetch_all(self).await?;
         rows.iter().map(standing).collect()
     }
@@ -82,7 +83,7 @@ impl AccountRepository for PgConnection {
     async fn held(&mut self, orders: &[String]) -> anyhow::Result<BTreeMap<String, (Hold, bool)>> {
         let select = "select order_id, account, amount_minor, p.currency, frozen
             from payment p join account on id = account
-            where order_id = any($1) and state = 'authorized' order by order_id for update of p";
+            where order_id = any($1) and state = 'authorized' order by order_id for no key update of p";
         let rows = sqlx::query(select).bind(orders).fetch_all(self).await?;
         let held = |row: &PgRow| {
             let hold = hold(row)?;
@@ -161,12 +162,16 @@ impl BookQueries for PgConnection {
 }
 
 impl SummaryRepository for PgConnection {
-    async fn add_to_summary(&mut self, order_id: &str) -> anyhow::Result<bool> {
-        let add = "insert into summary (account, orders, spent_minor)
-            select account, 1, amount_minor from payment where order_id = $1
-            on conflict (account) do update set orders = summary.orders + 1,
-                spent_minor = summary.spent_minor + excluded.spent_minor";
-        Ok(sqlx::query(add).bind(order_id).execute(self).await?.rows_affected() > 0)
+    async fn add_to_summary(&mut self, orders: &[String]) -> anyhow::Result<usize> {
+        // In the order of accounts, so that two processes do not wait for each other.
+        let add = "with paid as (select account, amount_minor from payment where order_id = any($1)),
+            added as (insert into summary (account, orders, spent_minor)
+                select account, count(*), sum(amount_minor)::bigint from paid group by account order by account
+                on conflict (account) do update set orders = summary.orders + excluded.orders,
+                    spent_minor = summary.spent_minor + excluded.spent_minor)
+            select count(*) from paid";
+        let counted: i64 = sqlx::query_scalar(add).bind(orders).fetch_one(self).await?;
+        Ok(usize::try_from(counted)?)
     }
 
     async fn summary(&mut self, account: &Account) -> anyhow::Result<Summary> {

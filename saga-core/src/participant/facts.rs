@@ -9,7 +9,9 @@ use tracing::{Span, info_span};
 use uuid::Uuid;
 
 use super::handler::{HandlerError, fact_of};
-use super::route::{Answer, Answers, DynHandle, Failure, caught, decode, inside, stay_awake};
+use super::route::{
+    Answer, Answers, DynHandle, Failure, caught, decode, inside, stay_awake, within,
+};
 use crate::ids::{FNV, first_at, fnv1a};
 use crate::message::{Envelope, Outcome};
 use crate::transport::Record;
@@ -111,7 +113,65 @@ pub trait HandleFact<F: Fact, Conn>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), HandlerError>> + Send;
 }
 
-/// What a handler is given beside the fact.
+/// Handles many facts of one type at once, with one statement instead of one each.
+///
+/// Facts that arrive together are handed over together; there is never more than one of a key among them. All that
+/// [`HandleFact`] says holds for each of them.
+///
+/// # Examples
+///
+/// Where several processes handle facts, let the statement lock its rows in one order, or they deadlock:
+///
+/// ```
+/// # use saga_core::*;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] struct OrderConfirmed { user: String, cents: u64 }
+/// # impl Message for OrderConfirmed { const TYPE: MessageType = MessageType::new("OrderConfirmed"); type Codec = Json; }
+/// # impl Fact for OrderConfirmed { const SOURCE: ParticipantName = ParticipantName::new("orders"); }
+/// # struct Database;
+/// # impl Database {
+/// #     async fn add(&mut self, _: &str, _: &[String], _: &[u64]) -> Result<(), std::fmt::Error> { Ok(()) }
+/// # }
+/// struct Summary;
+///
+/// impl HandleAllFacts<OrderConfirmed, Database> for Summary {
+///     async fn handle_all_facts(
+///         &self,
+///         orders: Vec<OrderConfirmed>,
+///         cx: &mut FactContext<'_, Database>,
+///     ) -> Result<(), HandlerError> {
+///         let (users, cents): (Vec<_>, Vec<_>) = orders.into_iter().map(|it| (it.user, it.cents)).unzip();
+///         let add = "insert into summary (customer, cents)
+///             select customer, sum(cents) from unnest($1::text[], $2::bigint[]) as it (customer, cents)
+///             group by customer order by customer
+///             on conflict (customer) do update set cents = summary.cents + excluded.cents";
+///         cx.connection().add(add, &users, &cents).await?;
+///         Ok(())
+///     }
+/// }
+///
+/// let summary = Participant::builder(ParticipantName::new("summary"));
+/// let summary = summary.handle_all_facts::<OrderConfirmed>(Summary).build()?;
+/// # Ok::<(), DefinitionError>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle facts `{F}` on a `{Conn}`",
+    note = "implement `HandleAllFacts<{F}, {Conn}>` for it; `{Conn}` is the connection of the participant's store"
+)]
+pub trait HandleAllFacts<F: Fact, Conn>: Send + Sync + 'static {
+    /// Does what is to be done about the facts, with the transaction in `cx`.
+    ///
+    /// # Errors
+    ///
+    /// Any error rolls back all of them; they are then tried in smaller groups, down to single ones.
+    fn handle_all_facts(
+        &self,
+        facts: Vec<F>,
+        cx: &mut FactContext<'_, Conn>,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+}
+
+/// What a handler is given beside the fact. If there are many, what it says of one holds for the first.
 pub struct FactContext<'a, Conn> {
     connection: &'a mut Conn,
     fact: &'a Envelope,
@@ -163,14 +223,21 @@ impl<Conn> fmt::Debug for FactContext<'_, Conn> {
     }
 }
 
-/// Handles facts one by one.
-pub(super) struct Reaction<F, H> {
-    pub(super) participant: ParticipantName,
-    pub(super) handler: H,
-    pub(super) fact: PhantomData<fn(F)>,
-}
+/// Handles facts one by one, on behalf of a participant.
+pub(super) struct EachFact<F, H>(
+    pub(super) ParticipantName,
+    pub(super) H,
+    pub(super) PhantomData<fn(F)>,
+);
 
-impl<F: Fact, Conn: Send, H: HandleFact<F, Conn>> DynHandle<Conn> for Reaction<F, H> {
+/// Handles facts all at once, on behalf of a participant.
+pub(super) struct AllFacts<F, H>(
+    pub(super) ParticipantName,
+    pub(super) H,
+    pub(super) PhantomData<fn(F)>,
+);
+
+impl<F: Fact, Conn: Send, H: HandleFact<F, Conn>> DynHandle<Conn> for EachFact<F, H> {
     fn handle<'a>(
         &'a self,
         envelopes: &'a [&'a Envelope],
@@ -186,10 +253,10 @@ impl<F: Fact, Conn: Send, H: HandleFact<F, Conn>> DynHandle<Conn> for Reaction<F
                     let mut cx = FactContext {
                         connection: &mut *connection,
                         fact: envelope,
-                        participant: &self.participant,
+                        participant: &self.0,
                         facts: &mut facts,
                     };
-                    let work = self.handler.handle_fact(fact, &mut cx);
+                    let work = self.1.handle_fact(fact, &mut cx);
                     stay_awake(inside(span(envelope), envelope, work), limit).await??;
                     answers.push(Answer::handled());
                 }
@@ -200,6 +267,25 @@ impl<F: Fact, Conn: Send, H: HandleFact<F, Conn>> DynHandle<Conn> for Reaction<F
                 Err(failure) => Err(Failure { culprit: Some(answers.len()), ..failure }),
             }
         })
+    }
+}
+
+impl<F: Fact, Conn: Send, H: HandleAllFacts<F, Conn>> DynHandle<Conn> for AllFacts<F, H> {
+    fn handle<'a>(
+        &'a self,
+        envelopes: &'a [&'a Envelope],
+        connection: &'a mut Conn,
+        limit: Duration,
+    ) -> BoxFuture<'a, Answers> {
+        Box::pin(caught(async move {
+            let decoded: Result<Vec<F>, _> = envelopes.iter().map(|it| decode::<F>(it)).collect();
+            let (first, mut facts) = (envelopes[0], Vec::new());
+            let mut cx =
+                FactContext { connection, fact: first, participant: &self.0, facts: &mut facts };
+            let work = self.1.handle_all_facts(decoded?, &mut cx);
+            within(limit, inside(span(first), first, work)).await??;
+            Ok((envelopes.iter().map(|_| Answer::handled()).collect(), facts))
+        }))
     }
 }
 

@@ -47,14 +47,14 @@ use crate::store::StoreError;
 use crate::transport::Record;
 use crate::{Command, DefinitionError, Fact, MessageType, ParticipantName, Topic};
 
-pub use facts::{FactContext, HandleFact};
+pub use facts::{FactContext, HandleAllFacts, HandleFact};
 pub use handler::{
     Context, Handle, HandleAll, HandleExternal, HandlerError, HandlerResult, Terminal,
 };
 pub use inbox::{Handled, Inbox, InboxRecord, Remembered};
 pub use running::RunningParticipant;
 
-use facts::Reaction;
+use facts::{AllFacts, EachFact};
 use route::{All, DynHandle, Each, External, Failure, Route};
 pub(crate) use route::{Answer, Answers};
 pub(crate) use transactional::EXCUSES_MAX;
@@ -231,9 +231,15 @@ impl<Conn: Send + 'static> ParticipantBuilder<Conn> {
     /// They reach a participant that is [started](Participant::start) on a transport, through the consumer group of its name:
     /// an engine that takes the same facts must have another name, or each would get a part of them.
     pub fn handle_fact<F: Fact>(self, handler: impl HandleFact<F, Conn>) -> Self {
-        let participant = self.participant.name.clone();
-        let handler = Box::new(Reaction { participant, handler, fact: PhantomData::<fn(F)> });
-        self.insert(F::TYPE, Route::Fact { source: F::SOURCE, handler })
+        let name = self.participant.name.clone();
+        self.fact::<F>(Box::new(EachFact(name, handler, PhantomData::<fn(F)>)))
+    }
+
+    /// Handles facts of type `F` with a handler that takes many at once; otherwise as
+    /// [`handle_fact`](Self::handle_fact).
+    pub fn handle_all_facts<F: Fact>(self, handler: impl HandleAllFacts<F, Conn>) -> Self {
+        let name = self.participant.name.clone();
+        self.fact::<F>(Box::new(AllFacts(name, handler, PhantomData::<fn(F)>)))
     }
 
     /// Sets how long one call of a handler may take. Default: 30 s.
@@ -244,6 +250,10 @@ impl<Conn: Send + 'static> ParticipantBuilder<Conn> {
     pub const fn handler_timeout(mut self, timeout: Duration) -> Self {
         self.participant.handler_timeout = timeout;
         self
+    }
+
+    fn fact<F: Fact>(self, handler: Box<dyn DynHandle<Conn>>) -> Self {
+        self.insert(F::TYPE, Route::Fact { source: F::SOURCE, handler })
     }
 
     fn route<C: Command>(mut self, route: Route<Conn>) -> Self {

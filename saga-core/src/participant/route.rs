@@ -190,7 +190,10 @@ pub(super) fn inside<F: Future>(
 }
 
 /// Gives a handler up that takes longer than its limit.
-async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T, Failure> {
+pub(super) async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = T>,
+) -> Result<T, Failure> {
     let late = |_| Failure::transient(format!("no answer within {limit:?}"));
     tokio::time::timeout(limit, call).await.map_err(late)
 }

@@ -8,10 +8,10 @@ use saga_core::message::{Envelope, Kind};
 use saga_core::store::{DeadLetter, LetterFilter, Purge as _};
 use saga_core::transport::{Received, Record, Subscription};
 use saga_core::{
-    Clock as _, CorrelationId, DefinitionError, Engine, Error, Fact, FactContext, HandleFact,
-    HandlerError, Inbox, Json, LetterTask, MemoryTransport, Message, MessageId, MessageType,
-    Participant, ParticipantName, Payload, Publisher as _, RunningParticipant, Subscriber as _,
-    SystemClock, Transport as _,
+    Clock as _, CorrelationId, DefinitionError, Engine, Error, Fact, FactContext, HandleAllFacts,
+    HandleFact, HandlerError, Inbox, Json, LetterTask, MemoryTransport, Message, MessageId,
+    MessageType, Participant, ParticipantName, Payload, Publisher as _, RunningParticipant,
+    Subscriber as _, SystemClock, Transport as _,
 };
 use saga_testkit::{Faults, Faulty, ManualClock, Moment, Operation};
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,30 @@ impl HandleFact<OrderPaid, Conn> for Notes {
     ) -> Result<(), HandlerError> {
         cx.connection().push(format!("paid {}", fact.order));
         Ok(())
+    }
+}
+
+/// Notes many facts at once, and refuses them all if one is poison.
+#[derive(Clone, Default)]
+struct Batches {
+    most: Arc<AtomicU32>,
+}
+
+impl HandleAllFacts<OrderPaid, Conn> for Batches {
+    async fn handle_all_facts(
+        &self,
+        facts: Vec<OrderPaid>,
+        cx: &mut FactContext<'_, Conn>,
+    ) -> Result<(), HandlerError> {
+        self.most.fetch_max(u32::try_from(facts.len()).expect("few"), SeqCst);
+        for fact in &facts {
+            cx.connection().push(format!("paid {}", fact.order));
+            cx.publish(&Counted { order: fact.order.clone() }, &fact.order)?;
+        }
+        match facts.iter().any(|it| it.order == "poison") {
+            true => Err(HandlerError::terminal("a bug")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -181,6 +205,34 @@ async fn facts_of_one_key_are_handled_in_order() {
     until_done(&db, "paid o-99").await;
     let expected = (0..100).flat_map(|n| [format!("placed o-{n}"), format!("paid o-{n}")]);
     assert_eq!(effects(&db), expected.collect::<Vec<_>>());
+}
+
+/// One that cannot be handled is found among many, set aside alone, and holds its own key only.
+#[tokio::test]
+async fn facts_of_many_keys_are_handled_at_once() {
+    let (transport, db, batches) = (MemoryTransport::new(), database(), Batches::default());
+    let orders: Vec<_> = (0..100).map(|n| format!("o-{n}")).collect();
+    let mut facts: Vec<_> = orders.iter().map(|order| paid(order, order)).collect();
+    facts.insert(50, paid("ada", "poison"));
+    facts.push(paid("ada", "behind"));
+    facts.push(paid("bob", "last"));
+    publish(&transport, facts.clone()).await;
+    let summary = Participant::builder(SUMMARY);
+    let summary = summary.handle_all_facts::<OrderPaid>(batches.clone()).build().expect("sound");
+    let running = summary.start(db.clone(), transport.clone());
+    until_done(&db, "paid last").await;
+    until("both are kept", || letters(&db).len() == 2).await;
+    running.shutdown().await.expect("an orderly end");
+
+    let mut expected: Vec<_> = orders.iter().map(|order| format!("paid {order}")).collect();
+    expected.push("paid last".to_owned());
+    let mut done = effects(&db);
+    done.sort();
+    expected.sort();
+    assert_eq!(done, expected, "each once");
+    let ada = |reason: &str, waits| ("ada".to_owned(), reason.to_owned(), waits);
+    assert_eq!(letters(&db), [ada("unhandled-fact", false), ada("waits-for-its-key", true)]);
+    assert!(batches.most.load(SeqCst) >= 16, "{} at most", batches.most.load(SeqCst));
 }
 
 /// F36, F77, I12.
