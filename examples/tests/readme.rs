@@ -7,17 +7,24 @@ use support::Shop;
 
 const README: &str = include_str!("../README.md");
 
-/// `UPDATE_GENERATED=1` writes it.
+/// The graph, and the messages; `UPDATE_GENERATED=1` writes both.
 #[test]
-fn the_graph_is_the_saga_s() {
-    let graph = place_order().expect("sound").definition().mermaid();
-    let (before, rest) = README.split_once("```mermaid\n").expect("a graph");
-    let (shown, after) = rest.split_once("```\n").expect("its end");
+fn the_drawings_are_the_saga_s() {
+    let saga = place_order().expect("sound");
+    let mut drawings =
+        [saga.definition().mermaid(), saga.definition().mermaid_sequence()].into_iter();
+    let mut parts = README.split("```mermaid\n");
+    let mut readme = parts.next().expect("a beginning").to_owned();
+    for part in parts {
+        let (_, after) = part.split_once("```\n").expect("its end");
+        let drawing = drawings.next().expect("no more drawings than these");
+        readme.extend(["```mermaid\n", &drawing, "```\n", after]);
+    }
+    assert_eq!(drawings.next(), None, "it is shown");
     if std::env::var_os("UPDATE_GENERATED").is_some() {
-        let readme = format!("{before}```mermaid\n{graph}```\n{after}");
         std::fs::write("README.md", readme).expect("it can be written");
     } else {
-        assert_eq!(shown, graph, "UPDATE_GENERATED=1 writes what is there now");
+        assert_eq!(README, readme, "UPDATE_GENERATED=1 writes what is there now");
     }
 }
 

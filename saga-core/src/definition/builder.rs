@@ -408,6 +408,7 @@ fn action<D: SagaData, C: Command>(
     Action {
         participant: C::PARTICIPANT,
         message_type: C::TYPE,
+        reply_type: <C::Reply as crate::Message>::TYPE,
         retry,
         deadline: DEADLINE_DEFAULT,
         build: Box::new(move |data, cause| C::Codec::encode(&build(typed(data), cause))),

@@ -75,6 +75,7 @@ pub(crate) enum StepKind {
 pub(crate) struct Action {
     pub(crate) participant: ParticipantName,
     pub(crate) message_type: MessageType,
+    pub(crate) reply_type: MessageType,
     pub(crate) retry: RetryPolicy,
     pub(crate) deadline: Duration,
     pub(crate) build: Build,

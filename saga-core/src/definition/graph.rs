@@ -133,7 +133,7 @@ impl Definition {
 }
 
 impl StepKind {
-    const fn can_be_refused(self) -> bool {
+    pub(super) const fn can_be_refused(self) -> bool {
         matches!(self, Self::Compensable | Self::Pivot)
     }
 }
@@ -164,92 +164,4 @@ impl Graph {
 
 fn asks(action: &Action) -> String {
     format!("{} to {}", action.message_type, action.participant)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Serialize};
-
-    use crate::{
-        Cause, Command, Compensate, Json, Message, MessageType, ParticipantName, Saga, SagaData,
-        SagaName, Step, StepName,
-    };
-
-    #[derive(Serialize, Deserialize)]
-    struct Trip;
-
-    impl SagaData for Trip {
-        const SAGA: SagaName = SagaName::new("trip");
-        type Codec = Json;
-    }
-
-    #[derive(Serialize, Deserialize)]
-    struct Book;
-
-    impl Message for Book {
-        const TYPE: MessageType = MessageType::new("Book");
-        type Codec = Json;
-    }
-
-    impl Command for Book {
-        type Reply = Book;
-        const PARTICIPANT: ParticipantName = ParticipantName::new("agency");
-    }
-
-    struct Part<const N: usize>;
-
-    impl<const N: usize> Step<Trip> for Part<N> {
-        const NAME: StepName = StepName::new(["flight", "hotel", "car"][N]);
-        type Command = Book;
-
-        fn command(&self, _: &Trip) -> Book {
-            Book
-        }
-    }
-
-    impl<const N: usize> Compensate<Trip> for Part<N> {
-        type Compensation = Book;
-
-        fn compensation(&self, _: &Trip, _: &Cause) -> Book {
-            Book
-        }
-    }
-
-    #[test]
-    fn branches_waits_and_conditions_are_drawn() {
-        let saga = Saga::<Trip>::builder()
-            .parallel(|both| both.step(Part::<0>).step(Part::<1>))
-            .wait(StepName::new("cool-off"), |_| Duration::from_hours(24))
-            .then(Part::<2>)
-            .when(|_| true);
-        let graph = saga.build().expect("sound").definition().mermaid();
-        let arrows: Vec<_> = graph.lines().map(str::trim).collect();
-        assert_eq!(
-            arrows,
-            [
-                "flowchart LR",
-                "start((start))",
-                "step1[\"flight<br>Book to agency\"]",
-                "step2[\"hotel<br>Book to agency\"]",
-                "step3[\"cool-off<br>waits\"]",
-                "step4[\"car<br>Book to agency<br>if wanted\"]",
-                "completed((completed))",
-                "undo1[\"Book to agency\"]",
-                "undo2[\"Book to agency\"]",
-                "compensated((compensated))",
-                "start --> step1",
-                "start --> step2",
-                "step1 --> step3",
-                "step2 --> step3",
-                "step3 --> step4",
-                "step4 --> completed",
-                "step1 -. refused .-> undo2",
-                "step2 -. refused .-> undo1",
-                "undo1 -.-> compensated",
-                "undo2 -.-> compensated",
-            ]
-        );
-    }
 }

@@ -4,7 +4,10 @@ mod builder;
 mod erased;
 mod error;
 mod graph;
+mod sequence;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::marker::PhantomData;
