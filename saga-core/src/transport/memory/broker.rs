@@ -124,10 +124,6 @@ impl Broker {
 }
 
 /// The log of a partition that is assigned, so its topic exists.
-pub(super) fn log<'a>(topics: &'a Topics, partition: &Partition) -> Option<&'a Log> {
-    topics.get(&partition.topic)?.get(partition.number as usize)
-}
-
 pub(super) fn log_mut<'a>(topics: &'a mut Topics, partition: &Partition) -> Option<&'a mut Log> {
     topics.get_mut(&partition.topic)?.get_mut(partition.number as usize)
 }

@@ -1,11 +1,12 @@
 //! A group: who holds which partition, and how far each partition is done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::broker::{MemberId, Stored, Topics, count, log, log_mut};
+use super::broker::{Log, MemberId, Stored, Topics, count, log_mut};
 use crate::Topic;
 use crate::transport::{Delivery, Partition, Position, Received, Watermark};
 
@@ -171,20 +172,36 @@ impl Member {
     /// Takes what is there, in turns, so that a busy partition does not starve the others.
     fn deliveries(&mut self, limit: usize, topics: &Topics) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
-        let served = self.served.take();
-        let is_later = |partition: &Partition| served.as_ref().is_none_or(|last| partition > last);
-        let (later, earlier): (Vec<_>, Vec<_>) =
-            self.held.iter_mut().partition(|(partition, _)| is_later(partition));
-        for (partition, held) in later.into_iter().chain(earlier) {
-            let room = limit - deliveries.len();
-            if room == 0 {
-                break;
+        let turns = match self.served.clone() {
+            Some(served) => vec![
+                (Bound::Excluded(served.clone()), Bound::Unbounded),
+                (Bound::Unbounded, Bound::Included(served)),
+            ],
+            None => vec![(Bound::Unbounded, Bound::Unbounded)],
+        };
+        for turn in turns {
+            // The partitions of a topic follow each other: it is looked up once.
+            let mut of_topic: Option<(&Topic, &[Log])> = None;
+            for (partition, held) in self.held.range_mut(turn) {
+                let room = limit - deliveries.len();
+                if room == 0 {
+                    return deliveries;
+                }
+                let logs = match of_topic {
+                    Some((topic, logs)) if *topic == partition.topic => logs,
+                    _ => topics.get(&partition.topic).map_or(&[][..], Vec::as_slice),
+                };
+                of_topic = Some((&partition.topic, logs));
+                let Some(log) = logs.get(partition.number as usize) else { continue };
+                let start = usize::try_from(held.next).unwrap_or(usize::MAX).min(log.records.len());
+                let fresh = &log.records[start..];
+                if fresh.is_empty() {
+                    continue;
+                }
+                let fresh = fresh.iter().take(room);
+                deliveries.extend(fresh.map(|stored| held.deliver(partition, stored)));
+                self.served = Some(partition.clone());
             }
-            let Some(log) = log(topics, partition) else { continue };
-            let start = usize::try_from(held.next).unwrap_or(usize::MAX).min(log.records.len());
-            let fresh = log.records[start..].iter().take(room);
-            deliveries.extend(fresh.map(|stored| held.deliver(partition, stored)));
-            self.served = Some(partition.clone());
         }
         deliveries
     }
