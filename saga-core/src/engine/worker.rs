@@ -194,7 +194,9 @@ impl Worker {
         self.look_after(&watched).await;
         if !batch.is_empty() || !self.local.is_empty() {
             let positions = self.tick(batch).await?;
-            if let Some(subscriber) = &mut self.subscriber {
+            if let Some(subscriber) = &mut self.subscriber
+                && !positions.is_empty()
+            {
                 subscriber.acknowledge(&positions);
             }
         }

@@ -256,7 +256,9 @@ impl<S: Inbox> Service<S> {
                 Origin::Letter(letter) => letters.push(letter),
             }
         }
-        subscriber.acknowledge(&positions);
+        if !positions.is_empty() {
+            subscriber.acknowledge(&positions);
+        }
         // Somebody may have asked again for what was set aside again.
         letters.retain(|letter| !self.kept.remove(letter));
         if letters.is_empty() {
