@@ -17,7 +17,6 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 /// Collects spans until it is dropped with its runtime.
 pub(crate) struct Collector {
@@ -44,7 +43,7 @@ impl Collector {
         let spans = Spans::default();
         let router =
             Router::new().route("/v1/traces", post(collect)).with_state(Arc::clone(&spans));
-        tokio::spawn(http::serve(listener, router, CancellationToken::new()));
+        tokio::spawn(http::serve(listener, router, std::future::pending()));
         Self { url, spans }
     }
 

@@ -87,11 +87,6 @@ impl<S: Inbox> Service<S> {
             };
             if group.len() > 1 && tries.collides(&setback) {
                 self.pace.collided();
-                warn!(
-                    messages = group.len(),
-                    "collides with another transaction that locks the same rows: for a while each message gets \
-                     one of its own, which is slow; lock rows in one order, and no more than is needed"
-                );
             }
             let Some(failure) = self.overcome(setback, &mut tries).await? else {
                 groups.push(group);
