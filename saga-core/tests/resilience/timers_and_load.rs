@@ -9,8 +9,8 @@ use saga_core::transport::{
     Acknowledgement, MemoryPublisher, MemorySubscriber, Receipt, Record, Subscription,
 };
 use saga_core::{
-    Engine, Error, Fact as _, MemoryStore, MemoryTransport, Publisher, Relay, Saga, SagaId, Status,
-    Step, StepName, Topic, Transport, TransportError,
+    Clock, Engine, Error, Fact as _, MemoryStore, MemoryTransport, Publisher, Relay, Saga, SagaId,
+    Status, Step, StepName, Timestamp, Topic, Transport, TransportError,
 };
 use saga_testkit::{Faults, Faulty, ManualClock, Operation};
 use tokio::time::timeout;
@@ -46,6 +46,69 @@ async fn a_timer_fires_while_callers_flood_the_engine() {
     until_done(&store.db, "reserve o-1").await;
     engine.shutdown().await.expect("an orderly end");
     join_all(callers).await;
+}
+
+/// A clock that is wrong by so many microseconds.
+struct Wrong(ManualClock, i64);
+
+impl Clock for Wrong {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.now().as_micros() + self.1)
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        self.0.sleep_until(Timestamp::from_micros(at.as_micros() - self.1)).await;
+    }
+}
+
+/// F70: the store's clock decides, also between engines that are twenty minutes apart.
+#[tokio::test]
+async fn f70_a_timer_fires_once_and_in_time_whatever_the_engines_clocks_say() {
+    const MINUTE: Duration = Duration::from_mins(1);
+    const OFF_US: i64 = 600_000_000;
+    for wrong_by in [vec![OFF_US], vec![-OFF_US], vec![OFF_US, -OFF_US]] {
+        let (clock, nap) = (ManualClock::new(), 60 * MINUTE);
+        let db = database().clock(clock.clone());
+        let engines: Vec<_> = wrong_by
+            .iter()
+            .map(|us| {
+                let saga = Saga::<Order>::builder();
+                let saga = saga.wait(StepName::new("nap"), move |_| nap).then(ReserveOnly);
+                Engine::builder(SHOP, db.clone())
+                    .saga(saga.build().expect("sound"))
+                    .local(stock(&Shop::default()))
+                    .clock(Wrong(clock.clone(), *us))
+                    .start()
+                    .expect("the parts fit")
+            })
+            .collect();
+        let names: Vec<_> = (0..20).map(|n| format!("o-{n:02}")).collect();
+        for (name, engine) in names.iter().zip(engines.iter().cycle()) {
+            engine.start(key(name), order(name, "")).await.expect("accepted");
+        }
+        // Engines answer a request only after they have looked at what is due.
+        let look = async || {
+            for engine in engines.iter().chain(&engines) {
+                engine.cancel(SagaId::now()).await.expect_err("no such saga");
+            }
+        };
+        for minute in 1..60 {
+            clock.advance(MINUTE);
+            look().await;
+            assert_eq!(db.read(Vec::len), 0, "{wrong_by:?}: early, after {minute} min");
+        }
+        clock.advance(MINUTE);
+        until("all have fired", || db.read(Vec::len) == names.len()).await;
+        clock.advance(MINUTE);
+        look().await;
+        let mut done = db.read(Clone::clone);
+        done.sort();
+        let once: Vec<_> = names.iter().map(|name| format!("reserve {name}")).collect();
+        assert_eq!(done, once, "{wrong_by:?}");
+        for engine in engines {
+            engine.shutdown().await.expect("an orderly end");
+        }
+    }
 }
 
 #[tokio::test]
