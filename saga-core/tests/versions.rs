@@ -4,8 +4,8 @@ mod support;
 
 use saga_core::machine::{HistoryKind, Operation, OperatorAction};
 use saga_core::{
-    DefinitionError, Engine, EngineBuilder, Json, MemoryStore, MemoryTransport, RunningParticipant,
-    Saga, SagaData, SagaId, SagaName, SagaView, Status, Step, StepName,
+    DefinitionError, Engine, EngineBuilder, Error, Json, MemoryStore, MemoryTransport,
+    RunningParticipant, Saga, SagaData, SagaId, SagaName, SagaView, Status, Step, StepName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -228,4 +228,31 @@ async fn f68_data_of_a_type_that_nobody_knows_parks_its_saga() {
     let view = carried_on(ForgottenOrder(3)).await;
     assert_eq!(view.status(), Status::Parked);
     assert!(view.data::<Order>().is_none());
+}
+
+/// F68: what has ended stays what it is, and is told so, also where nobody knows its definition any more.
+#[tokio::test]
+async fn f68_a_saga_that_has_ended_can_be_cancelled_or_not_without_its_definition() {
+    for (trouble, expected) in [("", Status::Completed), ("capture:reject", Status::Compensated)] {
+        let lasting = Lasting::new();
+        let engine = lasting.engine([first()]);
+        let started = engine.start(key("o-1"), order("o-1", trouble)).await.expect("accepted");
+        let saga = started.saga();
+        let _participants = lasting.participants();
+        assert_eq!(ended(&engine, saga).await, expected);
+        engine.shutdown().await.expect("an orderly end");
+
+        let later = Saga::<Order>::builder().version(2).then(OnlyReserve).build().expect("sound");
+        let engine = lasting.engine([later]);
+        match engine.cancel(saga).await {
+            Ok(()) => assert_eq!(expected, Status::Compensated),
+            Err(Error::Refused { reason, .. }) => {
+                assert_eq!((expected, reason), (Status::Completed, "it has completed"));
+            }
+            Err(error) => panic!("{error}"),
+        }
+        let (by, reason) = ("ada".into(), "a mistake".into());
+        let retry = Operation { by, reason, action: OperatorAction::Retry };
+        engine.operate(saga, retry).await.expect_err("there is nothing to retry");
+    }
 }

@@ -178,12 +178,7 @@ impl Work {
     pub(super) fn decide(&mut self, event: Event, now: Timestamp) -> Result<Verdict, Broken> {
         let (definition, progress) = match &mut self.body {
             Body::Known { definition, progress } => (definition, progress),
-            Body::Foreign { status, .. } if status.is_final() && !event.is_asked_for() => {
-                return Ok(Verdict::Ignored(Ignored::Ended));
-            }
-            Body::Foreign { .. } => {
-                return Ok(Verdict::Refused("its definition is not registered here"));
-            }
+            Body::Foreign { status, .. } => return Ok(without_definition(*status, &event)),
         };
         let before = progress.take().ok_or_else(|| Broken("an earlier decision failed".into()))?;
         let decided = guarded(|| Ok::<_, Infallible>(decide(definition, before, event, now)));
@@ -366,6 +361,18 @@ impl Work {
         self.commands.clear();
         self.cause = None;
         self.is_dirty = false;
+    }
+}
+
+/// Answers for a saga whose definition is not known here: its status is all that there is to go by.
+fn without_definition(status: Status, event: &Event) -> Verdict {
+    match event {
+        Event::CancelRequested if status == Status::Completed => {
+            Verdict::Refused("it has completed")
+        }
+        Event::Operator(_) => Verdict::Refused("its definition is not registered here"),
+        _ if status.is_final() => Verdict::Ignored(Ignored::Ended),
+        _ => Verdict::Refused("its definition is not registered here"),
     }
 }
 

@@ -22,13 +22,6 @@ pub enum Event {
     Operator(Operation),
 }
 
-impl Event {
-    /// Returns true if somebody asked for it, and is told if it cannot be.
-    pub(crate) fn is_asked_for(&self) -> bool {
-        matches!(self, Self::CancelRequested | Self::Operator(_))
-    }
-}
-
 /// A participant's answer to a command.
 #[derive(Debug, Clone)]
 pub struct ReplyEvent {
