@@ -115,8 +115,11 @@ pub trait HandleFact<F: Fact, Conn>: Send + Sync + 'static {
 
 /// Handles many facts of one type at once, with one statement instead of one each.
 ///
-/// Facts that arrive together are handed over together; there is never more than one of a key among them. All that
-/// [`HandleFact`] says holds for each of them.
+/// Facts that arrive together are handed over together; there is never more than one of a key among them, and those
+/// without a key come together. What [`HandleFact`] says of a fact holds for each of them.
+///
+/// What the handler [publishes](FactContext::publish) follows from the first of them: it carries the correlation, the
+/// cause and the trace of that one. Where these matter, as where what is published starts sagas, handle facts one by one.
 ///
 /// # Examples
 ///
@@ -203,7 +206,8 @@ impl<Conn> FactContext<'_, Conn> {
         &self.fact.correlation
     }
 
-    /// Tells a fact that follows from this one, published under `key` if and only if the transaction commits.
+    /// Tells a fact that follows from this one (of many, from the first), published under `key` if and only if the
+    /// transaction commits.
     ///
     /// # Errors
     ///
