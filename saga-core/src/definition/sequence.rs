@@ -112,8 +112,15 @@ impl<'a> Diagram<'a> {
         self.ask(action);
         if step.kind.can_be_refused() {
             self.open("break refused");
-            self.way_back(stage.iter().filter(|it| it.name != step.name));
-            before.iter().rev().for_each(|stage| self.way_back(stage.iter()));
+            let others: Vec<_> = stage.iter().filter(|it| it.name != step.name).collect();
+            if !others.is_empty() {
+                self.line("Note over saga: once the others have answered");
+            }
+            self.way_back(&others, |_| true);
+            for stage in before.iter().rev() {
+                let stage: Vec<_> = stage.iter().collect();
+                self.way_back(&stage, |step| step.condition.is_some());
+            }
             self.line("Note over saga: compensated");
             self.close();
         }
@@ -123,16 +130,25 @@ impl<'a> Diagram<'a> {
         }
     }
 
-    fn way_back<'s>(&mut self, steps: impl Iterator<Item = &'s StepDefinition>) {
-        let undone: Vec<_> = steps.filter_map(|step| step.compensation.as_ref()).collect();
-        self.side_by_side(&undone, |diagram, compensation| {
+    /// Draws how steps are undone; of some it is not sure that they were done.
+    fn way_back(&mut self, steps: &[&StepDefinition], is_doubtful: fn(&StepDefinition) -> bool) {
+        let undone = steps.iter().filter_map(|step| Some((*step, step.compensation.as_ref()?)));
+        let undone: Vec<_> = undone.collect();
+        self.side_by_side(&undone, |diagram, (step, compensation)| {
+            let is_doubtful = is_doubtful(step);
+            if is_doubtful {
+                diagram.open("opt if done");
+            }
             diagram.ask(compensation);
             diagram.answer(compensation);
+            if is_doubtful {
+                diagram.close();
+            }
         });
     }
 
     /// Draws what happens at the same time; what happens alone stands for itself.
-    fn side_by_side<T>(&mut self, all: &[&T], draw: impl Fn(&mut Self, &T)) {
+    fn side_by_side<T: Copy>(&mut self, all: &[T], draw: impl Fn(&mut Self, T)) {
         let is_one_of_many = all.len() > 1;
         for (index, one) in all.iter().enumerate() {
             match index {
@@ -140,7 +156,7 @@ impl<'a> Diagram<'a> {
                 0 => {}
                 _ => self.next("and"),
             }
-            draw(self, one);
+            draw(self, *one);
         }
         if is_one_of_many {
             self.close();

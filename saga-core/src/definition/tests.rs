@@ -85,25 +85,68 @@ fn branches_waits_and_conditions_are_drawn() {
     );
 }
 
+#[derive(Serialize, Deserialize)]
+struct Refund;
+
+impl Message for Refund {
+    const TYPE: MessageType = MessageType::new("Refund");
+    type Codec = Json;
+}
+
+impl Command for Refund {
+    type Reply = Book;
+    const PARTICIPANT: ParticipantName = ParticipantName::new("card");
+}
+
+/// A step whose compensation is somebody else's.
+struct Deposit;
+
+impl Step<Trip> for Deposit {
+    const NAME: StepName = StepName::new("deposit");
+    type Command = Book;
+
+    fn command(&self, _: &Trip) -> Book {
+        Book
+    }
+}
+
+impl Compensate<Trip> for Deposit {
+    type Compensation = Refund;
+
+    fn compensation(&self, _: &Trip, _: &Cause) -> Refund {
+        Refund
+    }
+}
+
+/// What was perhaps not done is perhaps undone, and what was asked for at once is awaited before.
 #[test]
-fn what_happens_at_once_is_framed() {
+fn messages_are_drawn_in_frames() {
     let saga = Saga::<Trip>::builder()
+        .step(Deposit)
+        .when(|_| true)
         .parallel(|both| both.step(Part::<0>).step(Part::<1>))
         .wait(StepName::new("cool-off"), |_| Duration::from_hours(24))
-        .then(Part::<2>)
-        .when(|_| true);
+        .then(Part::<2>);
     let diagram = saga.build().expect("sound").definition().mermaid_sequence();
     let lines: Vec<_> = diagram.lines().map(str::trim).collect();
-    let refused = |saga: [&'static str; 2]| {
-        let (ask, answer) = ("saga->>p1: Book", "p1-->>saga: Book");
-        [saga[0], ask, "break refused", ask, answer, saga[1], "end", answer]
-    };
+    let (book, booked) = ("saga->>p1: Book", "p1-->>saga: Book");
     let compensated = "Note over saga: compensated";
-    let expected = ["sequenceDiagram", "participant saga as trip", "participant p1 as agency"]
+    let refund = ["opt if done", "saga->>p2: Refund", "p2-->>saga: Book", "end"];
+    let deposit = ["opt if wanted", book, "break refused", compensated, "end", booked, "end"];
+    let branch = |begin| {
+        [begin, book, "break refused", "Note over saga: once the others have answered"]
+            .into_iter()
+            .chain(["opt if done", book, booked, "end"])
+            .chain(refund)
+            .chain([compensated, "end", booked])
+    };
+    let expected = ["sequenceDiagram", "participant saga as trip"]
         .into_iter()
-        .chain(refused(["par", compensated]))
-        .chain(refused(["and", compensated]))
-        .chain(["end", "Note over saga: cool-off waits", "opt if wanted"])
-        .chain(["saga->>p1: Book", "p1-->>saga: Book", "end", "Note over saga: completed"]);
+        .chain(["participant p1 as agency", "participant p2 as card"])
+        .chain(deposit)
+        .chain(branch("par"))
+        .chain(branch("and"))
+        .chain(["end", "Note over saga: cool-off waits", book, booked])
+        .chain(["Note over saga: completed"]);
     assert_eq!(lines, expected.collect::<Vec<_>>());
 }
