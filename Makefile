@@ -20,7 +20,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: check
-check: fmt-check lint alerts doc build test ## Everything CI checks, except the e2e run
+check: fmt-check lint alerts doc build test ## Most of what CI checks; the rest is api-check, browser, e2e and bench-verify
 
 .PHONY: test
 test: ## All tests and doctests, against a real PostgreSQL and Kafka

@@ -1,6 +1,7 @@
 //! A service: an HTTP interface, and what works behind it, until a signal ends both.
 
 use std::fmt;
+use std::time::Duration;
 
 use saga_core::{Engine, Error, ParticipantName, Relay, RunningParticipant};
 use tokio::net::TcpListener;
@@ -14,6 +15,9 @@ use super::broker::Broker;
 use super::database::Database;
 use super::http::{self, Tokens};
 use super::periodic::Periodic;
+
+/// How long requests are answered at most while what works behind the interface stops.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// A service that is put together and works, but does not answer HTTP yet.
 #[must_use = "its interface is not served until `serve` is called"]
@@ -71,6 +75,12 @@ impl Service {
         Self { tokens, ..self }
     }
 
+    /// Returns a token that is cancelled once the service is to stop: an answer that has no end ends then.
+    #[must_use]
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.clone()
+    }
+
     /// Adds what works in it.
     pub fn worker(mut self, worker: Worker) -> Self {
         self.workers.push(worker);
@@ -79,7 +89,9 @@ impl Service {
 
     /// Serves until `stop` is cancelled, then lets everything finish what it has in hand.
     ///
-    /// Meanwhile requests are still answered, and `/ready` says that others are to be asked.
+    /// While the participants and the engine do, for 5 s at most, requests are still answered, and `/ready` says that
+    /// others are to be asked. Then the interface ends, and last what publishes the messages of its requests. A service
+    /// with nothing in hand ends at once: a balancer that is to notice before has to be told before.
     ///
     /// # Errors
     ///
@@ -93,8 +105,13 @@ impl Service {
             );
         }
         let (mut parts, workers) = (JoinSet::new(), TaskTracker::new());
+        let unserved = CancellationToken::new();
         for worker in self.workers {
-            parts.spawn(workers.track_future(worker.run(stop.clone())));
+            match worker {
+                // Requests that are answered meanwhile have something to publish.
+                Worker::Relay(_) => parts.spawn(worker.run(unserved.clone())),
+                _ => parts.spawn(workers.track_future(worker.run(stop.clone()))),
+            };
         }
         workers.close();
         let guarded = http::guarded(self.routes, self.tokens, self.is_for_customers);
@@ -105,10 +122,13 @@ impl Service {
         let drained = async move {
             asked.cancelled().await;
             draining.cancel();
-            workers.wait().await;
+            // What takes longer is waited for, without requests.
+            let _ = tokio::time::timeout(DRAIN, workers.wait()).await;
         };
+        let unserved = unserved.drop_guard();
         parts.spawn(async {
             http::serve(listener, router, drained).await;
+            drop(unserved);
             Ok(())
         });
 

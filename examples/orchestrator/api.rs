@@ -154,6 +154,7 @@ async fn cancel_saga(
     match engine.cancel(saga).await {
         Ok(()) => Ok((StatusCode::ACCEPTED, Json(show(&engine, saga).await?))),
         Err(Error::Refused { reason, .. }) => Err(Problem::conflict(reason)),
+        Err(Error::Stopped) => Err(Problem::unavailable("the service stops; ask another one")),
         Err(error) => Err(anyhow::Error::from(error).into()),
     }
 }

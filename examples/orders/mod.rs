@@ -54,8 +54,9 @@ where
     let participant = participant()?.start(database.clone(), broker.clone());
     // What the API writes goes through the same outbox, but nobody's tick publishes it.
     let relay = Relay::start(database.clone(), broker.clone());
-    let api = Api::new(database.clone(), relay.waker(), orchestrator);
-    Ok(Service::new(ORDERS, database, broker)
+    let service = Service::new(ORDERS, database.clone(), broker);
+    let api = Api::new(database, relay.waker(), orchestrator, service.draining());
+    Ok(service
         .routes(api.router())
         .for_customers()
         .worker(Worker::Participant(participant))

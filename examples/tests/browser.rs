@@ -12,8 +12,9 @@ use futures_util::FutureExt as _;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use support::Shop;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
 
 /// How long the browser may take to show what is looked for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_placed_from_the_page() {
     let shop = Shop::open().await;
-    let (mut driver, url) = driver().await;
-    let page = open(&url).await;
+    let mut driver = timeout(PATIENCE, Driver::start()).await.expect("the driver starts in time");
+    let page = open(&driver.url).await;
     let seen = AssertUnwindSafe(async {
         for (url, service) in shop.urls.iter().zip(shop.all()) {
             shows_every_operation(&page, url, service).await;
@@ -30,9 +31,10 @@ async fn an_order_is_placed_from_the_page() {
         places_an_order(&page, &shop).await;
     });
     let seen = seen.catch_unwind().await;
-    page.close().await.expect("the browser closes");
-    driver.kill().await.expect("the driver ends");
+    let closed = page.close().await;
+    driver.process.kill().await.expect("the driver ends");
     seen.unwrap_or_else(|panic| resume_unwind(panic));
+    closed.expect("the browser closes");
 }
 
 /// The page has each operation of the description, and everything it loaded is the service's own.
@@ -102,21 +104,31 @@ async fn open(driver: &str) -> Client {
     builder.capabilities(capabilities).connect(driver).await.expect("a browser")
 }
 
-/// Starts the driver on a free port.
-async fn driver() -> (Child, String) {
-    let mut driver = Command::new("chromedriver")
-        .arg("--port=0")
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("chromedriver is missing: `scripts/browser` installs it");
-    let said: ChildStdout = driver.stdout.take().expect("it is piped");
-    let mut lines = BufReader::new(said).lines();
-    while let Some(line) = lines.next_line().await.expect("it can be read") {
-        let port = line.trim_end_matches('.').rsplit_once("successfully on port ");
-        if let Some((_, port)) = port {
-            return (driver, format!("http://127.0.0.1:{port}"));
+/// What drives the browser.
+struct Driver {
+    process: Child,
+    url: String,
+    /// It may go on talking.
+    _says: Lines<BufReader<ChildStdout>>,
+}
+
+impl Driver {
+    /// Starts it on a free port.
+    async fn start() -> Self {
+        let mut process = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver is missing: `scripts/browser` installs it");
+        let mut says = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        loop {
+            let line = says.next_line().await.expect("it can be read").expect("it says its port");
+            let port = line.trim_end_matches('.').rsplit_once("successfully on port ");
+            if let Some((_, port)) = port {
+                let url = format!("http://127.0.0.1:{port}");
+                return Self { process, url, _says: says };
+            }
         }
     }
-    panic!("chromedriver ended before it began");
 }

@@ -22,7 +22,8 @@ const SOON: Duration = Duration::from_secs(20);
 /// Followers hold a place each; who comes when all are taken is told to come later, and places become free.
 #[tokio::test]
 async fn followers_are_bounded_in_number() {
-    let Served { address, client, stop, serving } = serve(orders_alone()).await;
+    let Served { address, client, stop, serving } =
+        serve(orders(&MemoryStore::with_state(OrderTable::default()))).await;
     let order = json!({"order_id": "o-1", "user_id": "u-1", "amount": 1});
     client.post("/orders", order).await.expect("an answer");
     let mut followers = Vec::new();
@@ -48,9 +49,10 @@ async fn followers_are_bounded_in_number() {
     serving.await.expect("no panic").expect("an orderly end");
 }
 
-/// While its workers finish what they have in hand, a service is alive, answers, and is not ready.
+/// While its workers finish what they have in hand, a service is alive, answers, and is not ready; what it
+/// accepts is published, and who follows an order is let go.
 #[tokio::test]
-async fn a_service_that_stops_is_not_ready() {
+async fn a_service_that_stops_is_not_ready_and_finishes() {
     let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, wait) = (Arc::clone(&begun), Arc::clone(&finish));
     let slow = Periodic::new("something slow", Duration::from_hours(1), move || {
@@ -61,9 +63,13 @@ async fn a_service_that_stops_is_not_ready() {
             Ok(())
         }
     });
-    let Served { client, stop, serving, .. } =
-        serve(orders_alone().worker(Worker::Periodic(slow))).await;
+    let table = MemoryStore::with_state(OrderTable::default());
+    let service = orders(&table).worker(Worker::Periodic(slow));
+    let Served { address, client, stop, serving } = serve(service).await;
     begun.notified().await;
+    let order = |id: &str| json!({"order_id": id, "user_id": "u-1", "amount": 1});
+    client.post("/orders", order("o-1")).await.expect("an answer");
+    let (mut follower, _) = follow(&address).await.expect("an answer");
     let (status, ready) = client.get("/ready").await.expect("an answer");
     assert_eq!(status, 200, "{ready}");
 
@@ -78,12 +84,15 @@ async fn a_service_that_stops_is_not_ready() {
     };
     let problem = timeout(SOON, says_no).await.expect("it says so");
     assert_eq!(problem["detail"], "the service stops; ask another one");
-    for (path, expected) in [("/health", 200), ("/orders", 200)] {
-        let (status, answer) = client.get(path).await.expect("an answer");
-        assert_eq!(status, expected, "{path}: {answer}");
-    }
+    let (status, answer) = client.get("/health").await.expect("an answer");
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = client.post("/orders", order("o-2")).await.expect("an answer");
+    assert_eq!(status, 202, "{answer}");
+    let rest = timeout(SOON, read_until(&mut follower, b"0\r\n\r\n")).await;
+    rest.expect("the last chunk comes").expect("in order");
     finish.notify_one();
     timeout(SOON, serving).await.expect("it ends").expect("no panic").expect("an orderly end");
+    assert_eq!(table.outbox_len(), 0, "what was accepted last is published as well");
     client.get("/health").await.expect_err("nobody listens any more");
 }
 
@@ -95,10 +104,9 @@ struct Served {
 }
 
 /// Makes the orders service, in memory, with nobody to ask for a saga: an order stays as it is.
-fn orders_alone() -> Service {
-    let table = MemoryStore::with_state(OrderTable::default());
+fn orders(table: &MemoryStore<OrderTable>) -> Service {
     let orchestrator = Client::new("http://127.0.0.1:1").expect("a URL");
-    orders::start(table, MemoryTransport::new(), orchestrator).expect("it starts")
+    orders::start(table.clone(), MemoryTransport::new(), orchestrator).expect("it starts")
 }
 
 async fn serve(service: Service) -> Served {
@@ -114,9 +122,14 @@ async fn serve(service: Service) -> Served {
 async fn follow(address: &str) -> io::Result<(TcpStream, String)> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(b"GET /orders/o-1/events HTTP/1.1\r\nHost: shop\r\n\r\n").await?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await?);
-    }
+    let head = read_until(&mut stream, b"\r\n\r\n").await?;
     Ok((stream, String::from_utf8_lossy(&head).into_owned()))
+}
+
+async fn read_until(stream: &mut TcpStream, end: &[u8]) -> io::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    while !read.ends_with(end) {
+        read.push(stream.read_u8().await?);
+    }
+    Ok(read)
 }

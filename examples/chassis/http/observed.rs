@@ -29,13 +29,13 @@ struct Instruments {
 
 /// Lets requests for these routes be seen. A request belongs to the trace that its `traceparent` names, or begins one.
 pub fn observed(routes: OpenApiRouter) -> OpenApiRouter {
-    let duration = global::meter("examples")
+    let duration = global::meter("chassis")
         .f64_histogram("http.server.request.duration")
         .with_unit("s")
         .with_description("From a request's arrival to the head of its response")
         .with_boundaries(SECONDS.to_vec())
         .build();
-    let instruments = Instruments { tracer: global::tracer("examples"), duration };
+    let instruments = Instruments { tracer: global::tracer("chassis"), duration };
     routes.layer(from_fn_with_state(Arc::new(instruments), observe))
 }
 

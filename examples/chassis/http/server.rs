@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 /// Who has not said what they want by then is not served.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a stop waits for requests in hand; what is streamed is cut off then.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(3);
 /// How long nobody is let in if the system has no more connections.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -10,6 +10,7 @@ use chassis::database::Database;
 use chassis::http::{Caller, Path, Problem, ShownProblem};
 use futures_util::stream::{self, Stream};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::super::{OrderRepository, Status};
@@ -17,6 +18,8 @@ use super::{Api, ShownOrder};
 
 /// Most orders that are followed at once.
 pub const FOLLOWERS_MAX: usize = 200;
+/// How long one is followed; who wants to know more asks again, as a browser does by itself.
+const FOLLOWED_FOR: Duration = Duration::from_mins(5);
 /// How often an order is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -29,13 +32,14 @@ struct Follower<D> {
     told: usize,
     to_tell: VecDeque<Event>,
     has_ended: bool,
+    until: Instant,
     _room: OwnedSemaphorePermit,
 }
 
 /// Follows an order until it ends, as server-sent events.
 ///
 /// `entry` is what happened to its saga, one after the other; `order` is the order once it has ended, and the
-/// last event.
+/// last event. A stream that ends without it, after five minutes or because the service stops, is to be asked for again.
 #[utoipa::path(
     get,
     path = "/orders/{order_id}/events",
@@ -51,12 +55,13 @@ pub(super) async fn follow_order<D: Database<Connection: OrderRepository>>(
     caller: Caller,
     Path(order_id): Path,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    api.find(&order_id, &caller).await?;
     let Ok(room) = api.followers.clone().try_acquire_owned() else {
         return Err(Problem::unavailable("too many orders are followed; ask for this one itself"));
     };
+    api.find(&order_id, &caller).await?;
     let (told, to_tell, has_ended) = (0, VecDeque::new(), false);
-    let follower = Follower { api, caller, order_id, told, to_tell, has_ended, _room: room };
+    let until = Instant::now() + FOLLOWED_FOR;
+    let follower = Follower { api, caller, order_id, told, to_tell, has_ended, until, _room: room };
     let events = stream::unfold(follower, async |mut follower| {
         let event = follower.next().await?;
         Some((Ok(event), follower))
@@ -70,7 +75,7 @@ impl<D: Database<Connection: OrderRepository>> Follower<D> {
             if let Some(event) = self.to_tell.pop_front() {
                 return Some(event);
             }
-            if self.has_ended {
+            if self.has_ended || Instant::now() > self.until {
                 return None;
             }
             if let Err(error) = self.look().await {
@@ -81,7 +86,8 @@ impl<D: Database<Connection: OrderRepository>> Follower<D> {
                 );
             }
             if self.to_tell.is_empty() {
-                tokio::time::sleep(LOOK_EVERY).await;
+                let pause = tokio::time::sleep(LOOK_EVERY);
+                self.api.draining.run_until_cancelled(pause).await?;
             }
         }
     }

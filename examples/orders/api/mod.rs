@@ -16,6 +16,7 @@ use chassis::http::fields::is_id;
 use chassis::http::{Caller, Client, Problem, documented};
 use saga_core::RelayWaker;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::place::Desk;
@@ -33,16 +34,24 @@ pub struct Api<D> {
     orchestrator: Client,
     /// Room for those who follow an order.
     followers: Arc<Semaphore>,
+    draining: CancellationToken,
 }
 
 impl<D: Database<Connection: OrderRepository>> Api<D> {
-    /// Makes the interface on a database; `orchestrator` is asked for the timelines of orders.
+    /// Makes the interface on a database; `orchestrator` is asked for the timelines of orders. Who follows an order is
+    /// let go when `draining` is cancelled.
     ///
     /// Runs on the current Tokio runtime.
     #[must_use]
-    pub fn new(database: D, outbox: RelayWaker, orchestrator: Client) -> Self {
+    pub fn new(
+        database: D,
+        outbox: RelayWaker,
+        orchestrator: Client,
+        draining: CancellationToken,
+    ) -> Self {
         let desk = Desk::open(database.clone(), outbox);
-        Self { database, desk, orchestrator, followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)) }
+        let followers = Arc::new(Semaphore::new(FOLLOWERS_MAX));
+        Self { database, desk, orchestrator, followers, draining }
     }
 
     /// Returns the routes.
