@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use saga_core::store::StoreError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use sqlx::{ConnectOptions as _, PgConnection, PgPool, Row as _};
 use tokio::time::{Instant, timeout};
 
 use crate::error;
@@ -57,13 +57,16 @@ impl Suspicion {
         raised.is_some_and(|at| at.elapsed() < SUSPECT_FOR)
     }
 
-    /// Lets a connection pass, but under suspicion only if it answers. An error closes it.
+    /// Lets a connection pass, but under suspicion only if it answers and takes writes; otherwise it is closed. One to a
+    /// server that was demoted may live on, and would only ever read.
     async fn check(self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        if self.is_raised() {
-            let answer = timeout(PING_TIMEOUT, connection.ping()).await;
-            answer.map_err(|late| sqlx::Error::Io(late.into()))??;
+        if !self.is_raised() {
+            return Ok(true);
         }
-        Ok(true)
+        let question = sqlx::raw_sql("show transaction_read_only").fetch_one(connection);
+        let answer = timeout(PING_TIMEOUT, question).await;
+        let answer = answer.map_err(|late| sqlx::Error::Io(late.into()))??;
+        Ok(answer.try_get::<&str, _>(0)? == "off")
     }
 }
 
