@@ -73,7 +73,8 @@ impl PostgresStore {
     /// As [`connect`](Self::connect), with a pool of another size or other limits.
     ///
     /// What the options say of a test before acquiring, and their hooks `before_acquire` and
-    /// `after_release`, are replaced: with them connections that do not answer are found.
+    /// `after_release`, are replaced: with them connections are found that do not answer, or only read: a
+    /// server that was demoted may keep them open.
     ///
     /// # Errors
     ///
@@ -101,7 +102,8 @@ impl PostgresStore {
     ///
     /// Switch `test_before_acquire` off in its options: each call would be two round trips with it. Only
     /// [`connect`](Self::connect) and [`connect_with`](Self::connect_with) make a pool that replaces
-    /// connections which do not answer; in this one they stay until the operating system gives them up.
+    /// connections which do not answer, or only read; in this one they stay until the operating system, or the server,
+    /// gives them up.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         let schema = SchemaName::default();
