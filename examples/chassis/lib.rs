@@ -1,6 +1,7 @@
 //! What a service needs beside its business: how it is configured, starts, answers, is observed, and stops.
 //!
-//! The four reference services stand on this chassis ([pattern]); what they do is none of its business.
+//! The four reference services stand on this chassis ([pattern]). It carries none of their business; only the list of
+//! variables that `--help` shows names them.
 //! [`service::Service`] holds its parts together.
 //!
 //! [pattern]: https://microservices.io/patterns/microservice-chassis.html

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use uuid::Uuid;
 
 use super::Participant;
-use super::facts::inbox_id;
+use crate::ids::{FNV, first_at, fnv1a};
 use crate::message::{CommandHeaders, Envelope, Kind, Outcome, describe};
 use crate::transport::{Delivery, Partition, Position};
 use crate::{MessageId, ParticipantName};
@@ -121,4 +121,50 @@ fn key_id(fact: &Delivery) -> Option<Uuid> {
     fact.position.topic.as_str().hash(&mut hasher);
     fact.key.hash(&mut hasher);
     (!fact.key.is_empty()).then(|| Uuid::from_u128(u128::from(hasher.finish())))
+}
+
+/// Returns the id under which a participant's inbox has a fact: as old as the fact, and another one for each participant,
+/// since several may handle it in one database.
+///
+/// It is stored, so it never changes.
+fn inbox_id(participant: &ParticipantName, fact: &Envelope) -> MessageId {
+    // The random part of an id of version 7; its time and its version stay.
+    const RANDOM: u64 = (1 << 62) - 1;
+    let hash = fnv1a(FNV, participant.as_str().as_bytes());
+    if fact.id.0.get_version_num() == 7 {
+        return MessageId(Uuid::from_u128(fact.id.0.as_u128() ^ u128::from(hash & RANDOM)));
+    }
+    // Another producer's: what is purged by age needs to have one.
+    let hash = fnv1a(hash, fact.id.as_bytes()) & RANDOM;
+    let random = u128::from(hash) | (7 << 76) | (2 << 62);
+    MessageId(Uuid::from_u128(first_at(fact.timestamp).as_u128() | random))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CorrelationId, MessageType, Payload, Timestamp};
+
+    #[test]
+    fn the_inbox_id_of_a_fact_never_changes_and_is_as_old_as_the_fact() {
+        let fact = |id: &str| Envelope {
+            id: id.parse().expect("an id"),
+            message_type: MessageType::new("OrderPlaced"),
+            source: ParticipantName::new("web"),
+            correlation: CorrelationId::new("o-1").expect("short"),
+            causation: None,
+            traceparent: None,
+            timestamp: Timestamp::from_micros(0x019a_ca5e_1234 * 1_000 + 999),
+            kind: Kind::Fact,
+            payload: Payload::default(),
+        };
+        let ours = fact("019aca5e-1234-7abc-8def-0123456789ab");
+        let id = |name| inbox_id(&ParticipantName::new(name), &ours);
+        assert_eq!(id("summary").to_string(), "019aca5e-1234-7abc-ae2d-8018881f8cb8");
+        assert_ne!(id("summary"), id("search"));
+        let foreign = fact("9f1c1ed4-6f0a-4c9e-a6c6-0123456789ab");
+        let id = inbox_id(&ParticipantName::new("summary"), &foreign);
+        assert_eq!(id.to_string(), "019aca5e-1234-7000-8e8d-3b6163a59675");
+        assert_eq!(id.0.get_version_num(), 7);
+    }
 }
