@@ -304,7 +304,27 @@ async fn facts_wait_behind_one_that_was_not_handled_and_come_back_in_order() {
 /// F01, F03, I4: the process dies, or its database fails, before or after each write.
 #[test]
 fn a_fact_has_one_effect_whichever_write_fails() {
-    let facts = || vec![placed("ada", "o-1", ""), placed("bob", "o-2", "bug"), paid("ada", "o-1")];
+    let facts = [placed("ada", "o-1", ""), placed("bob", "o-2", "bug"), paid("ada", "o-1")];
+    each_write_fails(&facts, || named(SUMMARY, &Notes::default()), ["paid o-1", "placed o-1"]);
+}
+
+/// F01, F03, I4: the same where facts are handled together.
+#[test]
+fn facts_that_are_handled_together_have_one_effect_whichever_write_fails() {
+    let facts = [paid("ada", "o-1"), paid("bob", "poison"), paid("cleo", "o-2")];
+    let together = || {
+        let summary = Participant::builder(SUMMARY);
+        summary.handle_all_facts::<OrderPaid>(Batches::default()).build().expect("sound")
+    };
+    each_write_fails(&facts, together, ["paid o-1", "paid o-2"]);
+}
+
+/// Breaks the summary at each of its writes, and has another one go on. One of the facts cannot be handled.
+fn each_write_fails(
+    facts: &[Record],
+    summary: impl Fn() -> Participant<Conn>,
+    expected: [&str; 2],
+) {
     let mut writes = 1;
     for nth in 1.. {
         if nth > writes {
@@ -312,18 +332,18 @@ fn a_fact_has_one_effect_whichever_write_fails() {
         }
         for moment in [Moment::Before, Moment::After] {
             for is_killed in [true, false] {
-                let (transport, db, notes) = (MemoryTransport::new(), database(), Notes::default());
+                let (transport, db) = (MemoryTransport::new(), database());
                 let faults = Faults::new();
                 match is_killed {
                     true => faults.kill_at(Operation::Write, nth, moment),
                     false => faults.fail_at(Operation::Write, nth, moment),
                 }
                 let outside = Runtime::new().expect("a runtime");
-                outside.block_on(publish(&transport, facts()));
+                outside.block_on(publish(&transport, facts.to_vec()));
                 let inside = Runtime::new().expect("a runtime");
                 let first = {
                     let _entered = inside.enter();
-                    summary(&notes, Faulty::new(db.clone(), &faults), &transport)
+                    summary().start(Faulty::new(db.clone(), &faults), transport.clone())
                 };
                 let is_done = || letters(&db).len() == 1 && db.read(Vec::len) == 2;
                 outside.block_on(async {
@@ -336,13 +356,13 @@ fn a_fact_has_one_effect_whichever_write_fails() {
                 inside.shutdown_timeout(Duration::from_secs(10));
                 drop(first);
                 outside.block_on(async {
-                    let _second = summary(&notes, db.clone(), &transport);
+                    let _second = summary().start(db.clone(), transport.clone());
                     until("all is done", is_done).await;
                 });
                 let what = format!("{moment:?} write {nth}, killed: {is_killed}");
                 let mut done = effects(&db);
                 done.sort();
-                assert_eq!(done, ["paid o-1", "placed o-1"], "{what}");
+                assert_eq!(done, expected, "{what}");
                 assert_eq!(letters(&db).len(), 1, "{what}");
             }
         }
