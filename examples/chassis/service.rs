@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use axum::middleware::map_response;
 use saga_core::{Engine, Error, ParticipantName, Relay, RunningParticipant};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -13,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::broker::Broker;
 use super::database::Database;
-use super::http::{self, Tokens};
+use super::http::{self, Limits, Tokens};
 use super::periodic::Periodic;
 
 /// How long requests are answered at most while what works behind the interface stops.
@@ -27,6 +28,7 @@ pub struct Service {
     routes: OpenApiRouter,
     is_for_customers: bool,
     tokens: Tokens,
+    limits: Limits,
     workers: Vec<Worker>,
     /// Cancelled once the service is to stop.
     draining: CancellationToken,
@@ -55,6 +57,7 @@ impl Service {
             routes: OpenApiRouter::new(),
             is_for_customers: false,
             tokens: Tokens::default(),
+            limits: Limits::default(),
             workers: Vec::new(),
             draining,
         }
@@ -73,6 +76,11 @@ impl Service {
     /// Asks for one of these tokens, if there are any, before it answers more than the probes.
     pub fn tokens(self, tokens: Tokens) -> Self {
         Self { tokens, ..self }
+    }
+
+    /// Sets how much can be asked of it.
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Returns a token that is cancelled once the service is to stop: an answer that has no end ends then.
@@ -114,10 +122,13 @@ impl Service {
             };
         }
         workers.close();
-        let guarded = http::guarded(self.routes, self.tokens, self.is_for_customers);
+        let guarded = http::guarded(self.routes, self.tokens, self.is_for_customers, self.limits);
         let guarded = http::observed(guarded);
         let all = self.probes.merge(guarded);
-        let router = http::described(self.name.as_str(), all).fallback(http::not_found);
+        let router = http::described(self.name.as_str(), all)
+            .fallback(http::not_found)
+            .method_not_allowed_fallback(http::no_such_method)
+            .layer(map_response(http::safe));
         let (draining, asked) = (self.draining, stop.clone());
         let drained = async move {
             asked.cancelled().await;
@@ -125,9 +136,9 @@ impl Service {
             // What takes longer is waited for, without requests.
             let _ = tokio::time::timeout(DRAIN, workers.wait()).await;
         };
-        let unserved = unserved.drop_guard();
-        parts.spawn(async {
-            http::serve(listener, router, drained).await;
+        let (unserved, patience) = (unserved.drop_guard(), self.limits.patience);
+        parts.spawn(async move {
+            http::serve(listener, router, patience, drained).await;
             drop(unserved);
             Ok(())
         });

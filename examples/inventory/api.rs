@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use chassis::database::Database;
 use chassis::http::fields::{Fields, is_id, object};
@@ -112,12 +111,12 @@ struct NewDelivery {
 async fn deliver<D: Database<Connection: StockQueries>>(
     State(database): State<D>,
     Path(sku): Path,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Result<(StatusCode, Json<Article>), Problem> {
     if !is_id(&sku) {
         return Err(Problem::not_found("an article is 1 to 64 of A-Z a-z 0-9 . _ -"));
     }
-    let body = object(body)?;
+    let body = object(&body)?;
     let fields = Fields::new(&body, &["delivery_id", "quantity"])?;
     let delivery_id = fields.id("delivery_id")?;
     let item = Item { sku, quantity: fields.count("quantity", QUANTITY_MAX)? };

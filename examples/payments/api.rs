@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use chassis::database::Database;
 use chassis::http::fields::{Fields, amount_schema, is_id, object};
@@ -215,9 +214,9 @@ struct NewDeposit {
 async fn deposit<D: Database<Connection: BookQueries>>(
     State(database): State<D>,
     Path(user_id): Path,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Result<(StatusCode, Json<ShownAccount>), Problem> {
-    let body = object(body)?;
+    let body = object(&body)?;
     let fields = Fields::new(&body, &["deposit_id", "amount", "currency"])?;
     let (deposit_id, amount) = (fields.id("deposit_id")?, fields.money()?);
     if amount.currency != CURRENCY {

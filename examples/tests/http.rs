@@ -4,14 +4,14 @@ mod support;
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
-use chassis::http::{Client, Tokens};
-use examples::orders::{self, OrderTable};
-use saga_core::{MemoryStore, MemoryTransport, Timestamp};
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use chassis::http::Client;
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioExecutor;
+use saga_core::Timestamp;
 use serde_json::{Value, json};
 use support::Shop;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 /// The line of the reference contract, on a fresh system.
 const REFERENCE: &str = r#"{"order_id":"o-1","user_id":"u-1","amount":123.45}"#;
@@ -30,7 +30,7 @@ async fn the_reference_order_is_confirmed() {
     }
 }
 
-/// I3.
+/// I3, S13.
 #[tokio::test]
 async fn the_same_order_gets_the_same_answer() {
     let shop = Shop::open().await;
@@ -42,6 +42,7 @@ async fn the_same_order_gets_the_same_answer() {
     assert_eq!(again, first);
 }
 
+/// S13.
 #[tokio::test]
 async fn another_order_under_the_same_id_is_a_conflict() {
     let shop = Shop::open().await;
@@ -139,6 +140,32 @@ async fn every_service_answers_the_probes() {
         for path in ["/health", "/ready"] {
             let (status, _) = service.get(path).await.expect("an answer");
             assert_eq!(status, StatusCode::OK, "{path}");
+        }
+    }
+}
+
+/// S15: no answer is kept, taken for what it is not, or shown in somebody else's page.
+#[tokio::test]
+async fn every_answer_is_safe_in_a_browser() {
+    let shop = Shop::open().await;
+    for url in &shop.urls {
+        for (method, path, status) in [
+            (Method::GET, "/ready", 200),
+            (Method::GET, "/docs/", 200),
+            (Method::GET, "/nothing", 404),
+            (Method::DELETE, "/health", 405),
+        ] {
+            let request = Request::builder().method(method).uri(format!("{url}{path}"));
+            let request = request.body(Body::empty()).expect("a request");
+            let client = legacy::Client::builder(TokioExecutor::new()).build_http();
+            let answer = client.request(request).await.expect("an answer");
+            assert_eq!(answer.status(), status, "{path}");
+            let header = |name| answer.headers().get(name).map_or(&b""[..], |it| it.as_bytes());
+            assert_eq!(header("cache-control"), b"no-store", "{path}");
+            assert_eq!(header("x-content-type-options"), b"nosniff", "{path}");
+            assert_eq!(header("content-security-policy"), b"frame-ancestors 'none'", "{path}");
+            let is_problem = header("content-type") == b"application/problem+json";
+            assert_eq!(is_problem, status >= 400, "{path}");
         }
     }
 }
@@ -323,6 +350,7 @@ async fn payments_and_reservations_are_shown() {
     }
 }
 
+/// S13.
 #[tokio::test]
 async fn deposits_and_deliveries_are_taken_once() {
     let shop = Shop::open().await;
@@ -376,6 +404,7 @@ async fn get(service: &Client, path: &str) -> Value {
     answer
 }
 
+/// S10.
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused() {
     let shop = Shop::open().await;
@@ -400,51 +429,6 @@ async fn an_order_can_be_followed_until_it_ends() {
     assert!(entries.iter().all(|it| it.starts_with("event: entry\ndata: {")), "{told}");
 }
 
-/// Who has no token is told so, and a customer's token shows what is the customer's.
-#[tokio::test]
-async fn tokens_decide_who_may_do_what() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let table = MemoryStore::with_state(OrderTable::default());
-    let orchestrator = Client::new("http://127.0.0.1:1").expect("a URL");
-    let service = orders::start(table, MemoryTransport::new(), orchestrator).expect("it starts");
-    let tokens = "reader-0123456789=read,one-0123456789012=write:u-1,two-0123456789012=write:u-2";
-    let service = service.tokens(Tokens::parse(tokens).expect("sound tokens"));
-    let stop = CancellationToken::new();
-    let serving = tokio::spawn(service.serve(listener, stop.clone()));
-
-    let nobody = Client::new(&url).expect("a URL");
-    let with = |token: &str| nobody.clone().token(token).expect("a token");
-    let (reader, one, two) =
-        (with("reader-0123456789"), with("one-0123456789012"), with("two-0123456789012"));
-    let get = async |client: &Client, path: &str| client.get(path).await.expect("an answer").0;
-    let place = async |client: &Client, id: &str, user_id: &str| {
-        let body = json!({"order_id": id, "user_id": user_id, "amount": 1});
-        client.post("/orders", body).await.expect("an answer").0
-    };
-    assert_eq!(place(&nobody, "o-1", "u-1").await, StatusCode::UNAUTHORIZED);
-    assert_eq!(place(&reader, "o-1", "u-1").await, StatusCode::FORBIDDEN);
-    assert_eq!(place(&two, "o-1", "u-1").await, StatusCode::FORBIDDEN);
-    assert_eq!(place(&one, "o-1", "u-1").await, StatusCode::ACCEPTED);
-    assert_eq!(place(&two, "o-1", "u-2").await, StatusCode::CONFLICT, "the id is taken");
-    for path in ["/orders/o-1", "/orders", "/orders?user_id=u-1"] {
-        assert_eq!(get(&nobody, path).await, StatusCode::UNAUTHORIZED, "{path}");
-        assert_eq!(get(&reader, path).await, StatusCode::OK, "{path}");
-        assert_eq!(get(&one, path).await, StatusCode::OK, "{path}");
-    }
-    for path in ["/orders/o-1", "/orders/o-1/events"] {
-        assert_eq!(get(&two, path).await, StatusCode::NOT_FOUND, "{path}");
-    }
-    assert_eq!(get(&two, "/orders?user_id=u-1").await, StatusCode::FORBIDDEN);
-    let (_, none) = two.get("/orders").await.expect("an answer");
-    assert_eq!(none["items"], json!([]));
-    for path in ["/health", "/ready", "/openapi.json"] {
-        assert_eq!(get(&nobody, path).await, StatusCode::OK, "{path}");
-    }
-    stop.cancel();
-    serving.await.expect("no panic").expect("an orderly end");
-}
-
 /// The page shows the description, and all that it loads is here.
 #[tokio::test]
 async fn the_page_of_the_description_loads_nothing_from_elsewhere() {
@@ -465,7 +449,7 @@ async fn the_page_of_the_description_loads_nothing_from_elsewhere() {
     assert!(script.contains("/openapi.json"), "{script}");
 }
 
-/// Every path of the description is served, and the description is whole.
+/// S15: every path of the description is served, and the description is whole.
 #[tokio::test]
 async fn every_service_describes_itself() {
     let shop = Shop::open().await;

@@ -1,10 +1,12 @@
 //! What a service does when too much is asked of it, and while it stops.
 
-use std::io;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{future, io};
 
-use chassis::http::Client;
+use axum::routing::get;
+use chassis::http::{Client, Limits};
 use chassis::periodic::Periodic;
 use chassis::service::{Service, Worker};
 use examples::orders::{self, FOLLOWERS_MAX, OrderTable};
@@ -16,7 +18,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
 
+/// How many clients are slow, and how many silent.
+const CROWD: usize = 250;
 const SOON: Duration = Duration::from_secs(20);
 
 /// Followers hold a place each; who comes when all are taken is told to come later, and places become free.
@@ -47,6 +52,69 @@ async fn followers_are_bounded_in_number() {
     drop(followers);
     stop.cancel();
     serving.await.expect("no panic").expect("an orderly end");
+}
+
+/// S11: who sends slowly, or goes silent, takes up no place, and is let go.
+#[tokio::test]
+async fn who_does_not_finish_a_request_holds_up_nobody() {
+    let limits = Limits { at_once: 2, patience: Duration::from_secs(1), ..Limits::default() };
+    let table = MemoryStore::with_state(OrderTable::default());
+    let Served { address, client, stop, serving } = serve(orders(&table).limits(limits)).await;
+    let (mut slow, mut silent) = (Vec::new(), Vec::new());
+    for _ in 0..CROWD {
+        let begun = "POST /orders HTTP/1.1\r\nHost: shop\r\nContent-Length: 100\r\n\r\n{";
+        slow.push(say(&address, begun).await.expect("a connection"));
+        silent.push(say(&address, "GET /orders HTTP/1.1\r\nHo").await.expect("a connection"));
+    }
+    let order = json!({"order_id": "o-1", "user_id": "u-1", "amount": 1});
+    let (status, answer) = client.post("/orders", order).await.expect("an answer");
+    assert_eq!(status, 202, "{answer}");
+
+    for mut stream in slow {
+        let head = timeout(SOON, read_until(&mut stream, b"\r\n\r\n")).await;
+        let head = head.expect("it is let go").expect("an answer");
+        assert!(head.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&head));
+    }
+    for mut stream in silent {
+        let rest = timeout(SOON, stream.read_to_end(&mut Vec::new())).await;
+        rest.expect("it is let go").expect("the end");
+    }
+    stop.cancel();
+    serving.await.expect("no panic").expect("an orderly end");
+}
+
+/// S11: more at once, more often and longer than there is room for: a problem, and when to come back.
+#[tokio::test]
+async fn who_asks_for_too_much_is_told_when_to_come_back() {
+    let never = || OpenApiRouter::new().route("/never", get(future::pending::<()>));
+    let fine = Limits { patience: Duration::from_millis(100), ..Limits::default() };
+    for (limits, path, status, code) in [
+        (Limits { at_once: 0, ..fine }, "/orders", 503, "unavailable"),
+        (fine, "/never", 503, "unavailable"),
+        (Limits { per_second: NonZeroU32::MIN, ..fine }, "/orders", 429, "too-often"),
+    ] {
+        let table = MemoryStore::with_state(OrderTable::default());
+        let service = orders(&table).routes(never()).limits(limits);
+        let Served { address, stop, serving, .. } = serve(service).await;
+        let is_told = async {
+            loop {
+                let ask = format!("GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n");
+                let mut stream = say(&address, &ask).await.expect("a connection");
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.expect("an answer");
+                if !answer.starts_with("HTTP/1.1 200 ") {
+                    return answer;
+                }
+            }
+        };
+        let answer = timeout(SOON, is_told).await.expect("it is refused in the end");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+        assert!(answer.contains("content-type: application/problem+json\r\n"), "{answer}");
+        assert!(answer.contains(&format!(r#""code":"{code}""#)), "{answer}");
+        stop.cancel();
+        serving.await.expect("no panic").expect("an orderly end");
+    }
 }
 
 /// While its workers finish what they have in hand, a service is alive, answers, and is not ready; what it
@@ -120,10 +188,16 @@ async fn serve(service: Service) -> Served {
 
 /// Follows the order, and reads the head of the answer.
 async fn follow(address: &str) -> io::Result<(TcpStream, String)> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /orders/o-1/events HTTP/1.1\r\nHost: shop\r\n\r\n").await?;
+    let mut stream = say(address, "GET /orders/o-1/events HTTP/1.1\r\nHost: shop\r\n\r\n").await?;
     let head = read_until(&mut stream, b"\r\n\r\n").await?;
     Ok((stream, String::from_utf8_lossy(&head).into_owned()))
+}
+
+/// Opens a connection, and sends this.
+async fn say(address: &str, text: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(text.as_bytes()).await?;
+    Ok(stream)
 }
 
 async fn read_until(stream: &mut TcpStream, end: &[u8]) -> io::Result<Vec<u8>> {

@@ -79,6 +79,7 @@ fn describe_problems(api: &mut OpenApi) {
     let everywhere = [
         ("401", "No token, or one that is not known, where tokens are asked for."),
         ("403", "The token does not allow this."),
+        ("408", "The body did not come in time."),
         ("413", "The body is too large."),
         ("429", "This client asks too often; `Retry-After` says when to ask again."),
         ("503", "The service cannot do this now; try again."),

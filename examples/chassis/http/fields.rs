@@ -1,7 +1,6 @@
 //! Reads the fields of a JSON body, and names the one that cannot be used.
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use serde_json::{Map, Value};
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::schema::{OneOfBuilder, Schema, Type};
@@ -22,9 +21,9 @@ pub struct Fields<'a>(&'a Map<String, Value>);
 ///
 /// # Errors
 ///
-/// A [`Problem`] if it is none, or too large.
-pub fn object(body: Result<Bytes, BytesRejection>) -> Result<Map<String, Value>, Problem> {
-    let body: Value = serde_json::from_slice(&body?)
+/// A [`Problem`] if it is none.
+pub fn object(body: &Bytes) -> Result<Map<String, Value>, Problem> {
+    let body: Value = serde_json::from_slice(body)
         .map_err(|error| Problem::invalid("body", format!("must be JSON: {error}")))?;
     match body {
         Value::Object(fields) => Ok(fields),

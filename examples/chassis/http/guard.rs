@@ -1,15 +1,19 @@
 //! What every request has to pass: who asks, how often, how many at once, and how long it takes.
 
+use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
+use http_body_util::LengthLimitError;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -17,14 +21,20 @@ use super::{Problem, Tokens};
 
 /// Most bytes of a request's body.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Most requests that are worked on at once.
-const AT_ONCE: usize = 512;
-/// How long one may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// How many requests a second one client may send for long, and twice that at once.
-const RATE: NonZeroU32 = NonZeroU32::new(2_000).expect("not zero");
 /// So many clients are remembered before those are forgotten who ask for nothing any more.
 const CLIENTS_MAX: usize = 10_000;
+
+/// How much can be asked of a service.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most requests that are worked on at once; further ones are told to come later. 512 by default.
+    pub at_once: usize,
+    /// How long a client may take for the head of a request, and then for its body; and how long the answer may
+    /// take. 10 s by default.
+    pub patience: Duration,
+    /// How many requests a second one client may send for long, and twice that at once. 2,000 by default.
+    pub per_second: NonZeroU32,
+}
 
 /// What requests pass.
 struct Guard {
@@ -33,51 +43,87 @@ struct Guard {
     is_for_customers: bool,
     rate: DefaultKeyedRateLimiter<IpAddr>,
     room: Semaphore,
+    patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            at_once: 512,
+            patience: Duration::from_secs(10),
+            per_second: const { NonZeroU32::new(2_000).expect("not zero") },
+        }
+    }
 }
 
 /// Lets requests for these routes pass only if who asks may, and if they are few and small enough; answers them in
 /// time. A customer may ask only if the routes are for customers: then each of them looks at the [`Caller`](super::Caller).
-pub fn guarded(routes: OpenApiRouter, tokens: Tokens, is_for_customers: bool) -> OpenApiRouter {
-    let quota =
-        Quota::per_second(RATE).allow_burst(RATE.saturating_mul(NonZeroU32::MIN.saturating_add(1)));
-    let (rate, room) = (RateLimiter::keyed(quota), Semaphore::new(AT_ONCE));
-    let guard = Guard { tokens, is_for_customers, rate, room };
-    routes
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn_with_state(Arc::new(guard), pass))
+pub fn guarded(
+    routes: OpenApiRouter,
+    tokens: Tokens,
+    is_for_customers: bool,
+    limits: Limits,
+) -> OpenApiRouter {
+    let Limits { at_once, patience, per_second } = limits;
+    let burst = per_second.saturating_mul(const { NonZeroU32::new(2).expect("not zero") });
+    let rate = RateLimiter::keyed(Quota::per_second(per_second).allow_burst(burst));
+    let room = Semaphore::new(at_once);
+    let guard = Guard { tokens, is_for_customers, rate, room, patience };
+    routes.layer(from_fn_with_state(Arc::new(guard), pass))
 }
 
-async fn pass(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
-    if let Some(wait) = request
-        .extensions()
-        .get::<ConnectInfo<SocketAddr>>()
-        .and_then(|ConnectInfo(peer)| guard.too_often(peer.ip()))
-    {
-        return Problem::too_often(wait).into_response();
-    }
-    match guard.tokens.caller(request.method(), request.headers()) {
-        Ok(caller) if caller.user_id.is_some() && !guard.is_for_customers => {
-            return Problem::forbidden("this is not for customers").into_response();
-        }
-        Ok(caller) => _ = request.extensions_mut().insert(caller),
-        Err(problem) => return problem.into_response(),
-    }
-    let Ok(_room) = guard.room.try_acquire() else {
-        return Problem::unavailable("too much is asked for at once").into_response();
-    };
-    match tokio::time::timeout(TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem::unavailable("it took too long; try again").into_response(),
-    }
+async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    guard.answer(request, next).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 impl Guard {
-    /// Returns how long a client has to wait, if it has to.
-    fn too_often(&self, client: IpAddr) -> Option<Duration> {
+    async fn answer(&self, request: Request, next: Next) -> Result<Response, Problem> {
+        let (mut head, body) = request.into_parts();
+        if let Some(ConnectInfo(peer)) = head.extensions.get::<ConnectInfo<SocketAddr>>() {
+            self.not_too_often(peer.ip())?;
+        }
+        let caller = self.tokens.caller(&head.method, &head.headers)?;
+        if caller.user_id.is_some() && !self.is_for_customers {
+            return Err(Problem::forbidden("this is not for customers"));
+        }
+        head.extensions.insert(caller);
+        // Who sends slowly takes up no place.
+        let body = self.whole(body).await?;
+        let Ok(_room) = self.room.try_acquire() else {
+            return Err(Problem::unavailable("too much is asked for at once"));
+        };
+        let answer = next.run(Request::from_parts(head, Body::from(body)));
+        let too_long = |_| Problem::unavailable("it took too long; try again");
+        tokio::time::timeout(self.patience, answer).await.map_err(too_long)
+    }
+
+    fn not_too_often(&self, client: IpAddr) -> Result<(), Problem> {
         if self.rate.len() > CLIENTS_MAX {
             self.rate.retain_recent();
         }
-        let refused = self.rate.check_key(&client).err()?;
-        Some(refused.wait_time_from(DefaultClock::default().now()))
+        let wait = |not: NotUntil<_>| not.wait_time_from(DefaultClock::default().now());
+        self.rate.check_key(&client).map_err(|not| Problem::too_often(wait(not)))
     }
+
+    async fn whole(&self, body: Body) -> Result<Bytes, Problem> {
+        let read = tokio::time::timeout(self.patience, to_bytes(body, BODY_BYTES_MAX));
+        match read.await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(error)) if is_too_large(&error) => Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "the body is too large",
+            )),
+            Ok(Err(_)) => Err(Problem::invalid("body", "cannot be read")),
+            Err(_) => Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "too-slow",
+                "the body did not come in time",
+            )),
+        }
+    }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    error.source().is_some_and(<dyn Error>::is::<LengthLimitError>)
 }

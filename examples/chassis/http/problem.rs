@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use saga_core::store::StoreError;
@@ -124,17 +123,6 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl From<BytesRejection> for Problem {
-    fn from(rejection: BytesRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large")
-            }
-            _ => Self::invalid("body", "cannot be read"),
-        }
-    }
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { status, code, field, detail, retry_after } = self;
@@ -157,5 +145,25 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    /// S16.
+    #[test]
+    fn what_failed_inside_is_not_told_to_a_stranger() {
+        let error = anyhow!("relation \"account\" does not exist").context("select * from account");
+        let problem = Problem::from(error);
+        assert_eq!(
+            (problem.status, problem.code),
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+        );
+        assert_eq!(problem.detail, "the service cannot do this now; try again");
+        assert_eq!((problem.field, problem.retry_after), (None, Some(SOON)));
     }
 }

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chassis::database::Database;
@@ -33,9 +32,9 @@ use super::{Api, request};
 pub(super) async fn place_order<D: Database<Connection: OrderRepository>>(
     State(api): State<Api<D>>,
     caller: Caller,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Result<Response, Problem> {
-    let order = request::read(body)?;
+    let order = request::read(&body)?;
     if !caller.may_see(&order.user_id) {
         return Err(Problem::forbidden("this token is another customer's"));
     }

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use chassis::http::Problem;
 use chassis::http::fields::{Fields, amount_schema, object};
 use saga_core::{Clock as _, SystemClock};
@@ -56,7 +55,7 @@ struct NewItem {
 /// # Errors
 ///
 /// A [`Problem`] that names the field.
-pub(super) fn read(body: Result<Bytes, BytesRejection>) -> Result<Order, Problem> {
+pub(super) fn read(body: &Bytes) -> Result<Order, Problem> {
     let body = object(body)?;
     let fields = Fields::new(&body, &["order_id", "user_id", "amount", "currency", "items"])?;
     Ok(Order {

@@ -18,6 +18,9 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use tokio::net::TcpListener;
 
+/// How long a service may be silent before it sends.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Collects spans until it is dropped with its runtime.
 pub(crate) struct Collector {
     pub(crate) url: String,
@@ -43,7 +46,7 @@ impl Collector {
         let spans = Spans::default();
         let router =
             Router::new().route("/v1/traces", post(collect)).with_state(Arc::clone(&spans));
-        tokio::spawn(http::serve(listener, router, std::future::pending()));
+        tokio::spawn(http::serve(listener, router, PATIENCE, std::future::pending()));
         Self { url, spans }
     }
 
