@@ -41,13 +41,15 @@ const ORDERS: usize = 1000;
 const ROUNDS: u32 = 6;
 /// Long enough for a killed member of a group to be missed (6 s), and for work after that.
 const ROUND: Duration = Duration::from_secs(9);
-/// How long after the last kill the last order may end.
+/// How long a service stands still: long enough to be missed as well.
+const PAUSE: Duration = Duration::from_secs(8);
+/// How long after the last trouble the last order may end.
 const SETTLE: Duration = Duration::from_mins(1);
 
 /// The services have one set of topics on a broker.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// F01, I1, I3, I4, I8.
+/// F01, F06, F13, I1, I3, I4, I8, I15, B1, B2, B3, B4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_order_is_lost_or_doubled_whatever_is_killed() {
     let _alone = ALONE.lock().await;
@@ -59,16 +61,19 @@ async fn no_order_is_lost_or_doubled_whatever_is_killed() {
     broker::clean().await;
     let mut services = Services::start(&mut dice, &[]).await;
     let mut books = Books::open(&services).await;
-    println!("e2e: the services are ready; {ORDERS} orders, {ROUNDS} rounds of kills");
+    println!(
+        "e2e: the services are ready; {ORDERS} orders, {ROUNDS} rounds of kills, then pauses and restarts"
+    );
+    let schedule = schedule(&mut dice);
 
     let started = Instant::now();
     let accepted = Arc::new(AtomicUsize::new(0));
-    let pace = ROUND * ROUNDS;
+    let pace = schedule.last().map_or(ROUND, |(at, ..)| *at);
     let customers = Customers { plan: Arc::clone(&plan), accepted: Arc::clone(&accepted), pace };
     let customers = tokio::spawn(customers.order(services.orders(), dice.fork()));
 
-    let last_kill = kill_all_again_and_again(&mut services, &mut dice, &accepted, &mut books).await;
-    println!("e2e: {} kills; now everything must end", ROUNDS as usize * SERVICES.len());
+    let last = make_trouble(&schedule, &mut services, &accepted, &mut books).await;
+    println!("e2e: {} troubles; now everything must end", schedule.len());
     let settled = timeout(SETTLE, async {
         customers.await.expect("every order was accepted");
         while books.unfinished().await > 0 {
@@ -82,11 +87,11 @@ async fn no_order_is_lost_or_doubled_whatever_is_killed() {
     });
     let is_settled = settled.await.is_ok();
     println!("e2e: {}", books.progress(&accepted).await);
-    println!("e2e: {:.1} s after the last kill", last_kill.elapsed().as_secs_f64());
+    println!("e2e: {:.1} s after the last trouble", last.elapsed().as_secs_f64());
 
-    let mut violations = books.audit(&plan).await;
+    let mut violations = books.audit(&plan, &services.orders()).await;
     if !is_settled {
-        violations.insert(0, format!("not everything had ended {SETTLE:?} after the last kill"));
+        violations.insert(0, format!("not everything had ended {SETTLE:?} after the last trouble"));
     }
     if !violations.is_empty() {
         books.print_unfinished(&services).await;
@@ -97,28 +102,57 @@ async fn no_order_is_lost_or_doubled_whatever_is_killed() {
     println!("e2e: every law holds, after {:.0} s", started.elapsed().as_secs_f64());
 }
 
-/// Kills every service once a round and starts it again at once; returns when the last kill was.
-async fn kill_all_again_and_again(
+/// Something that happens to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    /// It is killed, and started again at once.
+    Killed,
+    /// It stands still, and the others go on.
+    Paused,
+    /// It goes on, and does not know that it stood still.
+    Resumed,
+    /// It is asked to stop, and started again.
+    Restarted,
+}
+
+/// Returns what happens when, to which service: each is killed once a round, then each stands still, then each is
+/// restarted as for an upgrade.
+fn schedule(dice: &mut Dice) -> Vec<(Duration, &'static str, Trouble)> {
+    let mut all = Vec::new();
+    let mut begin = Duration::ZERO;
+    let mut in_round =
+        |begin: Duration| SERVICES.map(|it| (begin + dice.duration_below(ROUND), it));
+    for _ in 0..ROUNDS {
+        all.extend(in_round(begin).map(|(at, name)| (at, name, Trouble::Killed)));
+        begin += ROUND;
+    }
+    for (at, name) in in_round(begin) {
+        all.extend([(at, name, Trouble::Paused), (at + PAUSE, name, Trouble::Resumed)]);
+    }
+    begin += ROUND + PAUSE;
+    all.extend(in_round(begin).map(|(at, name)| (at, name, Trouble::Restarted)));
+    all.sort();
+    all
+}
+
+/// Makes all of it happen; returns when the last of it did.
+async fn make_trouble(
+    schedule: &[(Duration, &str, Trouble)],
     services: &mut Services,
-    dice: &mut Dice,
     accepted: &AtomicUsize,
     books: &mut Books,
 ) -> Instant {
     let started = Instant::now();
-    for round in 0..ROUNDS {
-        let mut kills: Vec<_> =
-            SERVICES.iter().map(|&name| (dice.duration_below(ROUND), name)).collect();
-        kills.sort();
-        for (moment, name) in kills {
-            sleep_until(started + ROUND * round + moment).await;
-            services.kill_and_restart(name);
-            println!(
-                "e2e: {:>3} s: {name} killed (round {}); {}",
-                started.elapsed().as_secs(),
-                round + 1,
-                books.progress(accepted).await
-            );
+    for &(at, name, trouble) in schedule {
+        sleep_until(started + at).await;
+        match trouble {
+            Trouble::Killed => services.kill_and_restart(name),
+            Trouble::Paused => services.pause(name),
+            Trouble::Resumed => services.resume(name),
+            Trouble::Restarted => services.stop_and_restart(name).await,
         }
+        let (seconds, progress) = (started.elapsed().as_secs(), books.progress(accepted).await);
+        println!("e2e: {seconds:>3} s: {name} {trouble:?}; {progress}");
     }
     Instant::now()
 }

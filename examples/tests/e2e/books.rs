@@ -1,13 +1,18 @@
 //! The books of the four services: read from their databases, and held against the plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use chassis::http::Client;
 use examples::contract::timeline::{ShownEntry, ShownSaga};
+use examples::contract::{ORDERS, OrderConfirmed, OrderCreated, OrderRejected};
+use prost::Message as _;
+use saga_core::Message;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
-use crate::orders::{Fate, Plan};
+use crate::broker;
+use crate::orders::{Fate, Plan, PlannedOrder};
 use crate::services::{SERVICES, Services};
 use crate::support::database::connect;
 
@@ -60,8 +65,10 @@ impl Books {
     }
 
     /// Checks every law of the books; returns those that are broken.
-    pub(crate) async fn audit(&mut self, plan: &Plan) -> Vec<String> {
+    pub(crate) async fn audit(&mut self, plan: &Plan, orders: &Client) -> Vec<String> {
         let mut broken = Broken::default();
+        audit_answers(plan, orders, &mut broken).await;
+        audit_facts(plan, &mut broken);
         self.audit_orders(plan, &mut broken).await;
         self.audit_money(plan, &mut broken).await;
         self.audit_stock(plan, &mut broken).await;
@@ -184,6 +191,41 @@ impl Books {
             }
         }
     }
+}
+
+/// What customers are shown is what is in the database.
+async fn audit_answers(plan: &Plan, orders: &Client, broken: &mut Broken) {
+    let (mut shown, mut path) = (BTreeMap::new(), "/orders?limit=200".to_owned());
+    loop {
+        let (_, page) = orders.get(&path).await.expect("an answer");
+        for order in page["items"].as_array().expect("a page") {
+            let [id, status] = ["order_id", "status"].map(|it| order[it].to_string());
+            shown.insert(id, status);
+        }
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/orders?limit=200&after={next}");
+    }
+    let quoted = |text: &str| Value::from(text).to_string();
+    let expected = |it: &PlannedOrder| (quoted(&it.id), quoted(it.fate.status()));
+    broken.unless("each order is shown as it ended", shown, plan.0.iter().map(expected).collect());
+}
+
+/// What others are told is what is in the database: that an order was placed, and how it ended.
+fn audit_facts(plan: &Plan, broken: &mut Broken) {
+    let mut told: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for message in broker::messages(&ORDERS.events()) {
+        // Whatever is told of an order begins with its id.
+        let told_of = OrderConfirmed::decode(message.payload.0).expect("an id");
+        told.entry(told_of.order_id).or_default().insert(message.message_type.to_string());
+    }
+    let expected = plan.0.iter().map(|order| {
+        let end = match order.fate {
+            Fate::Confirmed => <OrderConfirmed as Message>::TYPE,
+            Fate::Declined | Fate::OutOfStock | Fate::Frozen => <OrderRejected as Message>::TYPE,
+        };
+        (order.id.clone(), [<OrderCreated as Message>::TYPE, end].map(|it| it.to_string()).into())
+    });
+    broken.unless("each order was told of as it ended", told, expected.collect());
 }
 
 fn print_order(order: &Value) {

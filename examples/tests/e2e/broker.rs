@@ -3,11 +3,16 @@
 use std::env;
 use std::time::Duration;
 
+use bytes::Bytes;
 use examples::contract::{INVENTORY, ORCHESTRATOR, ORDERS, PAYMENTS};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, Message as _};
+use saga_core::{Envelope, Topic};
 use tokio::time::{Instant, sleep};
 
 /// How long members of an earlier run may still count as alive, and more.
@@ -28,6 +33,31 @@ pub(crate) async fn clean() {
     let admin: AdminClient<DefaultClientContext> = config.create().expect("a client");
     delete_groups(&admin).await;
     delete_topics(&admin).await;
+}
+
+/// Returns the messages of a topic, from its beginning to where it ends now.
+pub(crate) fn messages(topic: &Topic) -> Vec<Envelope> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers()).set("group.id", "audit");
+    let consumer: BaseConsumer = config.create().expect("a client");
+    let metadata = consumer.fetch_metadata(Some(topic.as_str()), CALL).expect("metadata");
+    let (mut all, mut missing) = (TopicPartitionList::new(), 0);
+    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
+        let (low, high) =
+            consumer.fetch_watermarks(topic.as_str(), partition.id(), CALL).expect("its ends");
+        missing += high - low;
+        all.add_partition_offset(topic.as_str(), partition.id(), Offset::Beginning)
+            .expect("an offset");
+    }
+    consumer.assign(&all).expect("what to read");
+    let mut messages = Vec::new();
+    while missing > 0 {
+        let record = consumer.poll(CALL).expect("a record in time").expect("a record");
+        let value = Bytes::copy_from_slice(record.payload().expect("a value"));
+        messages.push(Envelope::decode(value).expect("an envelope"));
+        missing -= 1;
+    }
+    messages
 }
 
 async fn delete_groups(admin: &AdminClient<DefaultClientContext>) {

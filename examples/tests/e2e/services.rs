@@ -20,7 +20,8 @@ pub(crate) const SERVICES: [&str; 4] = ["orders", "payments", "inventory", "orch
 /// The password in the URLs of the databases: the server that the tests start asks for none, and takes any.
 pub(crate) const PASSWORD: &str = "canary-password-of-a-database";
 const START: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(20);
+/// How long a service may take to stop, whatever it has in hand.
+const STOP: Duration = Duration::from_secs(10);
 /// How much of each log is printed when a law is broken.
 const LOG_LINES: usize = 30;
 
@@ -110,35 +111,47 @@ impl Services {
 
     /// Kills a service with SIGKILL and starts it again at once.
     pub(crate) fn kill_and_restart(&mut self, name: &str) {
+        let service = self.alive(name);
+        service.process.kill().expect("kill it");
+        service.process.wait().expect("its end");
+        service.start_again();
+    }
+
+    /// Asks a service to stop, and starts it again once it has done so in order.
+    pub(crate) async fn stop_and_restart(&mut self, name: &str) {
+        let service = self.alive(name);
+        service.signal("TERM");
+        service.stopped().await;
+        service.start_again();
+    }
+
+    /// Makes a service stand still, as on a machine that is asleep.
+    pub(crate) fn pause(&mut self, name: &str) {
+        self.alive(name).signal("STOP");
+    }
+
+    /// Lets it go on, in the belief that no time has passed.
+    pub(crate) fn resume(&mut self, name: &str) {
+        self.alive(name).signal("CONT");
+    }
+
+    fn alive(&mut self, name: &str) -> &mut Service {
         let service = self.0.iter_mut().find(|service| service.name == name);
         let service = service.expect("one of the four");
         if let Some(status) = service.process.try_wait().expect("its state") {
             service.print_log();
             panic!("{name} died by itself, with {status}");
         }
-        service.process.kill().expect("kill it");
-        service.process.wait().expect("its end");
-        service.process = spawn(service.name, &service.environment, &service.log);
+        service
     }
 
     /// Asks every service to stop, and waits until it has done so in order.
     pub(crate) async fn stop(mut self) {
         for service in &self.0 {
-            let mut kill = Command::new("kill");
-            let sent = kill.arg("-TERM").arg(service.process.id().to_string()).status();
-            assert!(sent.expect("kill runs").success(), "{} is there", service.name);
+            service.signal("TERM");
         }
         for service in &mut self.0 {
-            let ended = timeout(STOP, async {
-                loop {
-                    if let Some(status) = service.process.try_wait().expect("its state") {
-                        return status;
-                    }
-                    sleep(Duration::from_millis(20)).await;
-                }
-            });
-            let status = ended.await.unwrap_or_else(|_| panic!("{} does not stop", service.name));
-            assert!(status.success(), "{} stopped with {status}", service.name);
+            service.stopped().await;
         }
     }
 
@@ -157,6 +170,30 @@ impl Service {
         while !matches!(client.get("/ready").await, Ok((status, _)) if status == 200) {
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    fn signal(&self, signal: &str) {
+        let mut kill = Command::new("kill");
+        kill.args([&format!("-{signal}"), &self.process.id().to_string()]);
+        assert!(kill.status().expect("kill runs").success(), "{} is there", self.name);
+    }
+
+    /// Waits until it has stopped as it was asked to.
+    async fn stopped(&mut self) {
+        let ended = timeout(STOP, async {
+            loop {
+                if let Some(status) = self.process.try_wait().expect("its state") {
+                    return status;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let status = ended.await.unwrap_or_else(|_| panic!("{} does not stop", self.name));
+        assert!(status.success(), "{} stopped with {status}", self.name);
+    }
+
+    fn start_again(&mut self) {
+        self.process = spawn(self.name, &self.environment, &self.log);
     }
 
     fn print_log(&self) {
