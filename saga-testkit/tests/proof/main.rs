@@ -5,6 +5,7 @@
 
 mod defects;
 mod shop;
+mod told;
 
 use saga_testkit::{prove, simulate, story};
 use shop::Shop;
