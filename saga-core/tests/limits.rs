@@ -46,7 +46,7 @@ fn read(outcome: Outcome) -> Outcome {
     outcome
 }
 
-/// F30, I16.
+/// F30, I16, S10.
 #[test]
 fn an_envelope_is_read_up_to_its_size() {
     let of_size = |bytes: usize| {
@@ -66,6 +66,7 @@ fn an_envelope_is_read_up_to_its_size() {
     assert_eq!(bytes, ENVELOPE_BYTES_MAX + 1);
 }
 
+/// S10.
 #[test]
 fn names_and_keys_have_a_longest() {
     for (bytes, is_name) in [(127, true), (128, true), (129, false)] {
@@ -84,6 +85,7 @@ fn names_and_keys_have_a_longest() {
     }
 }
 
+/// S10.
 #[test]
 fn names_are_checked_where_they_are_received() {
     for (bytes, is_name) in [(127, true), (128, true), (129, false)] {
@@ -110,6 +112,7 @@ fn a_trace_that_is_too_long_is_dropped_and_its_message_is_not() {
     }
 }
 
+/// S10.
 #[test]
 fn what_a_participant_says_is_cut_wherever_it_runs() {
     for bytes in [254, 255, 256, 900_000] {
@@ -219,6 +222,7 @@ async fn say(command_bytes: usize, reply_bytes: usize) -> Result<Status, Error> 
     engine.start(IdempotencyKey::new("k").expect("a key"), data).await?.outcome().await
 }
 
+/// S10.
 #[tokio::test]
 async fn a_command_has_a_largest() {
     for bytes in [PAYLOAD_BYTES_MAX - 1, PAYLOAD_BYTES_MAX] {
@@ -228,6 +232,7 @@ async fn a_command_has_a_largest() {
     assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
 }
 
+/// S10.
 #[tokio::test]
 async fn a_reply_has_a_largest() {
     for bytes in [PAYLOAD_BYTES_MAX - 1, PAYLOAD_BYTES_MAX] {

@@ -19,6 +19,7 @@ mod refused;
 mod retention;
 mod shutdown;
 mod slow_handlers;
+mod storm;
 mod strict;
 mod timers_and_load;
 
