@@ -131,8 +131,7 @@ impl Step<PlaceOrder> for Confirm {
     }
 }
 
-/// Takes what is set aside out of the books: it is the customer's now. If the saga comes so late that the goods have
-/// gone back and others have them, it parks here.
+/// Takes what is set aside out of the books; parks if it comes so late that others have the goods.
 struct Sell;
 
 impl Step<PlaceOrder> for Sell {
