@@ -195,9 +195,10 @@ impl Engine {
         self.happen(saga, Event::CancelRequested).await
     }
 
-    /// Does what a person decided: retry, skip or resolve what a parked saga failed at, or move a timer.
+    /// Does what a person decided: retry, skip or resolve what a parked saga failed at, move a timer, or undo it.
     ///
-    /// Who acted and why goes into the saga's history in the same commit.
+    /// Who acted and why goes into the saga's history in the same commit. It is made once, also if the answer to
+    /// that commit is lost, and asking for it again changes nothing more.
     ///
     /// # Errors
     ///
@@ -381,7 +382,8 @@ impl Engine {
 
     async fn happen(&self, saga: SagaId, event: Event) -> Result<(), Error> {
         let (responder, answer) = oneshot::channel();
-        let happening = Happening { saga, event, message: None, responder: Some(responder) };
+        let happening =
+            Happening { saga, event, message: None, responder: Some(responder), tried: None };
         self.ask(Request::Input(Input::Event(happening))).await?;
         answer.await.unwrap_or(Err(Error::Stopped))
     }

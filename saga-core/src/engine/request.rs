@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::definition::{Data, Definition};
 use crate::held::Held;
 use crate::machine::{Event, Origin, Status};
-use crate::store::DeadLetter;
+use crate::store::{DeadLetter, HistoryRecord};
 use crate::transport::{Delivery, Position, Record};
 use crate::{Error, IdempotencyKey, MessageId, SagaId};
 
@@ -64,6 +64,8 @@ pub(super) struct Happening {
     /// The message that said so.
     pub(super) message: Option<MessageId>,
     pub(super) responder: Option<oneshot::Sender<Result<(), Error>>>,
+    /// What a commit of it wrote that may have been made: a person's action must not be made again.
+    pub(super) tried: Option<HistoryRecord>,
 }
 
 /// Most deliveries of one tick: also those that mean nothing to the engine wait to be acknowledged.

@@ -188,6 +188,7 @@ impl Worker {
             if matches!(error, StoreError::Unavailable { .. }) {
                 // It may have been made all the same, and its messages are in the outbox then.
                 self.fall_behind(rows.iter().map(Committed::lane));
+                works.note_tried(round, &came);
             }
             return Err(error.into());
         }
@@ -205,10 +206,11 @@ impl Worker {
     /// Decides on everything that has happened to the sagas of a round.
     async fn decide(
         &mut self,
-        round: &Round,
+        round: &mut Round,
         now: Timestamp,
     ) -> Result<(Works, Vec<Came>), StoreError> {
         let mut works = self.load(round).await?;
+        self.settle_tried(round, &mut works).await?;
         let mut came: Vec<_> = round.happenings.iter().map(|it| works.happen(it, now)).collect();
         self.doubt(round, &mut works, &mut came).await?;
         for happening in &round.happenings {

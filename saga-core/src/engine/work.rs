@@ -17,7 +17,7 @@ use crate::machine::{
 };
 use crate::message::{PAYLOAD_BYTES_MAX, describe};
 use crate::store::erased::DynSagaStore;
-use crate::store::{Commit, NewSaga, Snapshot, Version, WakeAt};
+use crate::store::{Commit, HistoryRecord, NewSaga, Snapshot, Version, WakeAt};
 use crate::{IdempotencyKey, MessageId, SagaId, SagaName, Timestamp};
 
 /// How long a saga that waits for a participant inside the engine stays with a process that says nothing.
@@ -236,6 +236,16 @@ impl Work {
     /// Returns what happened since the saga was last committed.
     pub(super) fn history(&self) -> &[HistoryEntry] {
         &self.history
+    }
+
+    /// Returns how often it was committed.
+    pub(super) const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Returns what its next commit adds to its history.
+    pub(super) fn record(&self) -> HistoryRecord {
+        HistoryRecord { version: self.version.next(), entries: encode_history(&self.history) }
     }
 
     /// Returns true if there is something to commit.

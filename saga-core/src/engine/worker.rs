@@ -301,6 +301,7 @@ impl Worker {
                 event: Event::TimerFired { reachable_since },
                 message: None,
                 responder: None,
+                tried: None,
             }));
         }
     }
@@ -378,6 +379,7 @@ impl Worker {
                 }),
                 message: Some(envelope.id),
                 responder: None,
+                tried: None,
             })),
             Kind::Fact => match self.start_from(&envelope, &delivery, is_redriven) {
                 Ok(Some(start)) => batch.inputs.push(Input::Start(start)),

@@ -8,7 +8,7 @@ use super::request::Happening;
 use super::round::Round;
 use super::work::{Broken, Work};
 use super::worker::Worker;
-use crate::machine::Verdict;
+use crate::machine::{Event, Verdict};
 use crate::store::erased::DynSagaStore;
 use crate::store::{StoreError, Tick};
 use crate::{Error, SagaId, Timestamp};
@@ -49,6 +49,26 @@ impl Worker {
             }
         }
         Ok(works)
+    }
+
+    /// Answers the persons whose actions were made by a commit that seemed to fail.
+    pub(super) async fn settle_tried(
+        &mut self,
+        round: &mut Round,
+        works: &mut Works,
+    ) -> Result<(), StoreError> {
+        let mut made = Vec::new();
+        for (place, Happening { saga, tried, .. }) in round.happenings.iter().enumerate() {
+            let Some(tried) = tried else { continue };
+            let is_later = works.get(*saga).is_some_and(|work| work.version() >= tried.version);
+            if is_later && self.store.history(*saga).await?.contains(tried) {
+                made.push(place);
+            }
+        }
+        for place in made.into_iter().rev() {
+            round.happenings.remove(place).respond(&Came::Of(Verdict::Applied));
+        }
+        Ok(())
     }
 
     /// Decides again, on what is stored, where a saga from the cache found nothing to do.
@@ -140,6 +160,18 @@ impl Works {
             Err(broken) => {
                 self.broken.push((happening.saga, broken));
                 Came::ToNothing
+            }
+        }
+    }
+
+    /// Notes what a commit with an unknown end wrote for persons who act.
+    pub(super) fn note_tried(&self, round: &mut Round, came: &[Came]) {
+        for (happening, came) in round.happenings.iter_mut().zip(came) {
+            let is_applied = matches!(came, Came::Of(Verdict::Applied));
+            if let (Event::Operator(_), true, Some(place)) =
+                (&happening.event, is_applied, self.place(happening.saga))
+            {
+                happening.tried = Some(self.all[place].record());
             }
         }
     }
