@@ -210,9 +210,9 @@ impl<T: Transport + Clone> Scenario<T> {
         for StepView { name: step, due, .. } in steps(&self.engine, self.saga).await {
             let Some(due) = due else { continue };
             // What is due is long due: the engine goes by the store's clock, which may be behind ours.
-            let due = if due <= now + time { Timestamp::default() } else { due - time };
+            let to = if due <= now + time { Timestamp::default() } else { due - time };
             let (by, reason) = (CLOCK.to_owned(), String::new());
-            let action = OperatorAction::MoveTimer { step, due };
+            let action = OperatorAction::MoveTimer { step, from: due, to };
             let moved = self.engine.operate(self.saga, Operation { by, reason, action }).await;
             moved.expect("a timer that runs can be moved");
         }

@@ -29,7 +29,7 @@ pub fn decide(
         Event::Started => turn.started(),
         Event::Reply(reply) => turn.reply(reply),
         Event::TimerFired { reachable_since } => turn.timer_fired(reachable_since),
-        Event::CancelRequested => turn.cancel_requested(),
+        Event::CancelRequested => turn.cancel_requested(String::new()),
         Event::Operator(operation) => turn.operate(operation),
     };
     if verdict == Verdict::Applied {
@@ -202,7 +202,8 @@ impl Turn<'_> {
         }
     }
 
-    fn cancel_requested(&mut self) -> Verdict {
+    /// Turns back; `note` says who wanted it and why, if that is known.
+    pub(super) fn cancel_requested(&mut self, note: String) -> Verdict {
         match self.progress.direction {
             Direction::NotStarted | Direction::Forward => {}
             Direction::Backward => return Verdict::Ignored(Ignored::UnderWay),
@@ -217,7 +218,7 @@ impl Turn<'_> {
         if steps.into_iter().any(is_reached) {
             return Verdict::Refused("it has reached its pivot and can only go forward");
         }
-        self.note_saga(HistoryKind::CancelRequested, String::new());
+        self.note_saga(HistoryKind::CancelRequested, note);
         self.turn_back(Cause { step: None, code: "cancelled".to_owned() });
         Verdict::Applied
     }

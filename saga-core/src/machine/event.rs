@@ -57,13 +57,18 @@ pub enum OperatorAction {
     /// Go on with an outcome that was found out by other means.
     Resolve(Resolution),
     /// Let a step's timer fire at another time; at a time that is past it fires at once, also if its
-    /// participant could not be reached lately.
+    /// participant could not be reached lately. Refused if it has fired or was moved meanwhile, so that it cannot be
+    /// moved twice by mistake.
     MoveTimer {
         /// The step that waits.
         step: StepName,
-        /// When its timer is to fire.
-        due: Timestamp,
+        /// When its timer was to fire: [`StepView::due`](crate::machine::StepView::due).
+        from: Timestamp,
+        /// When it is to fire instead.
+        to: Timestamp,
     },
+    /// Undo the saga, as [`Engine::cancel`](crate::Engine::cancel) does, with who and why on record.
+    Cancel,
 }
 
 /// The outcome of a step that was found out by other means.

@@ -10,14 +10,13 @@ const NOT_AT_A_STEP: Verdict = Verdict::Refused("it is not parked at a step; ret
 
 impl Turn<'_> {
     pub(super) fn operate(&mut self, operation: Operation) -> Verdict {
-        if self.has_ended() {
-            return Verdict::Refused("it has ended");
-        }
         let Operation { by, reason, action } = operation;
         let note = |what: &str| format!("{what} by {by}: {reason}");
         match action {
-            OperatorAction::MoveTimer { step, due } => {
-                self.move_timer(&step, due, note("timer moved"))
+            OperatorAction::Cancel => self.cancel_requested(note("cancel")),
+            _ if self.has_ended() => Verdict::Refused("it has ended"),
+            OperatorAction::MoveTimer { step, from, to } => {
+                self.move_timer(&step, from, to, note("timer moved"))
             }
             _ if self.progress.parked.is_none() => Verdict::Refused("it is not parked"),
             OperatorAction::Retry => self.retry(note("retry")),
@@ -26,16 +25,25 @@ impl Turn<'_> {
         }
     }
 
-    fn move_timer(&mut self, step: &StepName, due: Timestamp, note: String) -> Verdict {
+    fn move_timer(
+        &mut self,
+        step: &StepName,
+        from: Timestamp,
+        to: Timestamp,
+        note: String,
+    ) -> Verdict {
         let Some(index) = self.definition.step_index(step.as_str()) else {
             return Verdict::Refused("it has no step of this name");
         };
         if !self.step(index).state.has_timer() {
             return Verdict::Refused("the step has no timer running");
         }
-        self.progress.steps[index].due = due;
+        if self.step(index).due != from {
+            return Verdict::Refused("its timer has fired or was moved meanwhile; look again");
+        }
+        self.progress.steps[index].due = to;
         self.note(index, HistoryKind::Operator, note);
-        if due <= self.now && self.progress.parked.is_none() {
+        if to <= self.now && self.progress.parked.is_none() {
             // A person decides, however long the participant could not be reached.
             self.step_timer_fired(index, self.step(index), Timestamp::default());
         }

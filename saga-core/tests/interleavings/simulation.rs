@@ -406,8 +406,9 @@ impl<'a> Simulation<'a> {
         let Some(progress) = self.progress()? else { return Ok(()) };
         if act == Act::MoveTimer {
             let mut views = progress.steps(self.saga.definition());
-            let Some(view) = views.find(|view| view.due.is_some()) else { return Ok(()) };
-            let action = OperatorAction::MoveTimer { step: view.name, due: self.now };
+            let due = |view: StepView| Some((view.name, view.due?));
+            let Some((step, from)) = views.find_map(due) else { return Ok(()) };
+            let action = OperatorAction::MoveTimer { step, from, to: self.now };
             drop(views);
             return self.act(action, engine, fate);
         }

@@ -162,12 +162,26 @@ fn a_parked_saga_can_be_cancelled_before_its_pivot() {
 }
 
 #[test]
+fn a_person_who_cancels_is_on_record() {
+    let saga = saga();
+    let progress = Run::start(saga.clone()).progress;
+    let (by, reason) = ("ada".to_owned(), "the customer called".to_owned());
+    let operation = Operation { by, reason, action: OperatorAction::Cancel };
+    let Decision { history, verdict, .. } =
+        decide(saga.definition(), progress, Event::Operator(operation), START);
+    assert_eq!(verdict, Verdict::Applied);
+    assert_eq!(history[0].kind, HistoryKind::CancelRequested);
+    assert_eq!(history[0].detail, "cancel by ada: the customer called");
+}
+
+#[test]
 fn a_timer_can_be_moved() {
     let mut run = Run::start(saga());
-    let later = run.now + DEADLINE * 10;
-    let move_timer = |step: &str| OperatorAction::MoveTimer { step: name(step), due: later };
+    let (from, to) = (run.progress.next_due().unwrap(), run.now + DEADLINE * 10);
+    let move_timer = |step: &str| OperatorAction::MoveTimer { step: name(step), from, to };
     assert_eq!(run.operate(move_timer("a")), Verdict::Applied);
-    assert_eq!(run.progress.next_due(), Some(later));
+    assert_eq!(run.progress.next_due(), Some(to));
+    assert_refused(run.operate(move_timer("a")), "moved meanwhile");
     assert_refused(run.operate(move_timer("b")), "no timer");
     assert_refused(run.operate(move_timer("nowhere")), "no step");
 }
@@ -187,7 +201,8 @@ fn what_a_person_did_is_in_the_history_with_who_and_why() {
 #[test]
 fn a_timer_that_is_moved_to_the_past_fires_at_once_whoever_was_away() {
     let mut run = Run::start(saga());
-    let action = OperatorAction::MoveTimer { step: name("a"), due: run.now };
+    let from = run.progress.next_due().unwrap();
+    let action = OperatorAction::MoveTimer { step: name("a"), from, to: run.now };
     assert_eq!(run.operate(action), Verdict::Applied);
     assert!(run.noted.contains(&HistoryKind::TimedOut), "{:?}", run.noted);
     assert_ne!(run.view("a").attempt, 0);

@@ -505,7 +505,8 @@ fn a_saga_can_consist_of_a_wait_and_can_wait_for_ever() {
     let saga = Saga::builder().wait(name("pause"), |_| Duration::MAX).build().unwrap();
     let mut run = Run::start(saga);
     assert_eq!(run.progress.next_due(), Some(Timestamp::from_micros(i64::MAX)));
-    let action = OperatorAction::MoveTimer { step: name("pause"), due: run.now };
+    let from = run.progress.next_due().unwrap();
+    let action = OperatorAction::MoveTimer { step: name("pause"), from, to: run.now };
     assert_eq!(run.operate(action), Verdict::Applied);
     assert_eq!(run.status(), Status::Completed);
 }

@@ -77,6 +77,9 @@ enum Act {
     ResolveUndecodable,
     ResolveRejected,
     MoveTimer,
+    /// Of one that has fired meanwhile.
+    MoveOldTimer,
+    Cancel,
 }
 
 /// What an event leads to: the state of `b`, the status of the saga, and what is sent (`~a` undoes `a`).
@@ -127,13 +130,15 @@ const ANSWERS: [Answered; 8] = [
     Answered::FailedPermanentlyEarlier,
 ];
 
-const ACTS: [Act; 6] = [
+const ACTS: [Act; 8] = [
     Act::Retry,
     Act::Skip,
     Act::ResolveSucceeded,
     Act::ResolveUndecodable,
     Act::ResolveRejected,
     Act::MoveTimer,
+    Act::MoveOldTimer,
+    Act::Cancel,
 ];
 
 // The table.
@@ -326,6 +331,8 @@ fn on_operator(at: Situation, act: Act) -> Then {
             Ahead | Skipped | Succeeded | Refused | Unknown | Failed | Compensated
             | CompensationFailed => Then::Refused,
         },
+        Act::MoveOldTimer => Then::Refused,
+        Act::Cancel => on_cancel(at),
         _ if !at.is_parked() => Then::Refused,
         Act::Retry if !at.is_held() => to(at.state, at.status_unparked(), outstanding(at)),
         Act::Skip | Act::ResolveSucceeded | Act::ResolveUndecodable | Act::ResolveRejected
@@ -568,6 +575,8 @@ fn event(at: Situation, observed: Observed) -> (Event, Timestamp) {
         let (by, reason) = ("ada".to_owned(), "looked into it".to_owned());
         Event::Operator(Operation { by, reason, action })
     };
+    let move_timer =
+        |from| OperatorAction::MoveTimer { step: name("b"), from, to: NOW + DEADLINE * 2 };
     let garbled = Resolution::Succeeded(Payload::from(b"?".to_vec()));
     let event = match observed {
         Observed::Started => Event::Started,
@@ -588,9 +597,9 @@ fn event(at: Situation, observed: Observed) -> (Event, Timestamp) {
         Observed::Operator(Act::ResolveSucceeded) => operator(resolve_succeeded()),
         Observed::Operator(Act::ResolveUndecodable) => operator(OperatorAction::Resolve(garbled)),
         Observed::Operator(Act::ResolveRejected) => operator(resolve_rejected()),
-        Observed::Operator(Act::MoveTimer) => {
-            operator(OperatorAction::MoveTimer { step: name("b"), due: NOW + DEADLINE * 2 })
-        }
+        Observed::Operator(Act::MoveTimer) => operator(move_timer(NOW)),
+        Observed::Operator(Act::MoveOldTimer) => operator(move_timer(START - DEADLINE)),
+        Observed::Operator(Act::Cancel) => operator(OperatorAction::Cancel),
     };
     let now = match observed {
         Observed::TimerNotDue => Timestamp::from_micros(NOW.as_micros() - 1),
