@@ -74,11 +74,13 @@ async fn make_database() -> (PgConnectOptions, Mutex<PgConnection>) {
     let lock = "select pg_advisory_lock(hashtext('databases of saga-postgres tests'))";
     sqlx::query(lock).execute(&mut connection).await.expect("lock");
     let prefix = "saga_postgres_test_";
-    let others =
-        sqlx::query_scalar("select datname from pg_database where starts_with(datname, $1)");
-    let others: Vec<String> = others.bind(prefix).fetch_all(&mut connection).await.expect("list");
+    // A run that is still going on is connected.
+    let others = "select datname from pg_database as it where starts_with(datname, $1) \
+        and not exists (select from pg_stat_activity where datname = it.datname)";
+    let others = sqlx::query_scalar(others).bind(prefix);
+    let others: Vec<String> = others.fetch_all(&mut connection).await.expect("list");
     for other in others {
-        // Fails for a run that is still going on.
+        // Fails for a run that has just begun.
         let drop = AssertSqlSafe(format!("drop database \"{other}\""));
         let _ = sqlx::query(drop).execute(&mut connection).await;
     }
