@@ -1,14 +1,14 @@
 //! What brokers do to sagas that are under way: it uses up no attempt, doubles nothing and loses nothing.
 
-#![expect(clippy::future_not_send, reason = "the mock broker's handle stays on its thread")]
-
 mod broker;
+mod mock;
 mod private;
 #[path = "../../saga-core/tests/support/mod.rs"]
 mod support;
+mod world;
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -16,134 +16,39 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use saga_core::machine::HistoryKind;
-use saga_core::{
-    Engine, MemoryStore, RunningParticipant, Saga, StartedSaga, Status, Step, StepName, Transport,
-};
-use saga_kafka::{KafkaConfig, KafkaTransport};
+use saga_core::{Backoff, ParticipantName, RetryPolicy, Saga, Status, Step, StepName, Topic};
 
+use mock::{PATIENCE, until};
 use private::Private;
-use support::{
-    BANK, Db, Effects, Order, Reserve, SHOP, STOCK, Shop, bank, key, order, saga, stock,
-};
+use support::{BANK, Order, Reserve, ReserveStock, SHOP, STOCK, key, order, saga};
+use world::{World, mock};
 
-/// Longer than any time-out of these brokers and clients.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// An engine and two participants on one broker, and the databases that outlive them.
-struct World {
-    engine: Engine,
-    participants: [RunningParticipant; 2],
-    sagas: MemoryStore,
-    effects: Db,
-    shop: Shop,
-    started: AtomicU32,
-}
-
-impl World {
-    fn new(transport: &(impl Transport + Clone), saga: Saga<Order>) -> Self {
-        let effects = MemoryStore::with_state(Effects::new());
-        Self::over(MemoryStore::new(), effects, Shop::default(), transport, saga)
-    }
-
-    fn over(
-        sagas: MemoryStore,
-        effects: Db,
-        shop: Shop,
-        transport: &(impl Transport + Clone),
-        saga: Saga<Order>,
-    ) -> Self {
-        let participants = [
-            stock(&shop).start(effects.clone(), transport.clone()),
-            bank(&shop).start(effects.clone(), transport.clone()),
-        ];
-        let engine = Engine::builder(SHOP, sagas.clone()).saga(saga);
-        let engine = engine.transport(transport.clone()).start().expect("the parts fit");
-        Self { engine, participants, sagas, effects, shop, started: AtomicU32::new(0) }
-    }
-
-    /// Stops everything in order, in bounded time, and starts it again on the same databases.
-    async fn restarted(self, transport: &(impl Transport + Clone), saga: Saga<Order>) -> Self {
-        let Self { sagas, effects, shop, started, .. } = &self;
-        let (sagas, effects, shop) = (sagas.clone(), effects.clone(), shop.clone());
-        let started = AtomicU32::new(started.load(Ordering::SeqCst));
-        let ended = tokio::time::timeout(Duration::from_secs(10), self.end()).await;
-        ended.expect("an orderly end takes 10 s at most");
-        Self { started, ..Self::over(sagas, effects, shop, transport, saga) }
-    }
-
-    async fn start(&self) -> StartedSaga {
-        let name = format!("o-{}", self.started.fetch_add(1, Ordering::SeqCst));
-        self.engine.start(key(&name), order(&name, "")).await.expect("accepted")
-    }
-
-    async fn start_all(&self, count: u32) -> Vec<StartedSaga> {
-        let mut started = Vec::new();
-        for _ in 0..count {
-            started.push(self.start().await);
-        }
-        started
-    }
-
-    /// Waits until these sagas have completed, without a failed attempt and each effect once.
-    async fn complete(&self, sagas: Vec<StartedSaga>, why: &str) {
-        for saga in sagas {
-            let end = tokio::time::timeout(PATIENCE, saga.outcome()).await;
-            let end = end.unwrap_or_else(|_| panic!("{why}: a saga does not end"));
-            assert_eq!(end.expect("the engine works"), Status::Completed, "{why}");
-            let history = self.engine.history(saga.saga()).await.expect("a history");
-            let used = |kind| matches!(kind, HistoryKind::AttemptFailed | HistoryKind::TimedOut);
-            assert!(history.iter().all(|it| !used(it.kind)), "{why}: {history:#?}");
-        }
-        let all = self.effects.read(Clone::clone);
-        let different: BTreeSet<_> = all.iter().collect();
-        assert_eq!(all.len(), different.len(), "{why}: an effect is doubled");
-    }
-
-    async fn end(self) {
-        self.engine.shutdown().await.expect("an orderly end");
-        for participant in self.participants {
-            participant.shutdown().await.expect("an orderly end");
-        }
-    }
-}
-
-type Cluster = MockCluster<'static, DefaultProducerContext>;
-
-/// A broker of the client library's own, which fails on demand, with everything on it that the shop uses.
-fn mock() -> (Cluster, KafkaTransport) {
-    let cluster = MockCluster::new(1).expect("a mock broker can be started");
-    for service in [SHOP, STOCK, BANK] {
-        for topic in [service.commands(), service.events()] {
-            for topic in [topic.dead_letters(), topic] {
-                cluster.create_topic(topic.as_str(), 4, 1).expect("the mock broker makes topics");
-            }
-        }
-    }
-    // The client takes the acknowledgement of a later batch for that of an earlier one that failed: a broker
-    // refuses what is out of order, and this one does not. So it gets one batch at a time.
-    let config = KafkaConfig::new(cluster.bootstrap_servers());
-    let config = config.setting("max.in.flight.requests.per.connection", "1");
-    (cluster, KafkaTransport::new(config).expect("the configuration is valid"))
-}
+/// How often a request fails in a row.
+const ERRORS: usize = 3;
 
 /// Lets a kind of request fail with each of some errors, a few times in a row, while sagas run.
 async fn fail_with(request: RDKafkaApiKey, errors: &[RDKafkaRespErr]) {
-    let (cluster, transport) = mock();
+    let (mock, transport) = mock(1);
     let world = World::new(&transport, saga());
-    let warm = world.start_all(5).await;
-    world.complete(warm, "warm").await;
+    world.complete(world.start_all(5).await, "warm").await;
     for error in errors {
-        let before = world.start_all(5).await;
-        cluster.request_errors(request, &[*error; 3]);
-        let after = world.start_all(20).await;
         let why = format!("{request:?} answers {error:?}");
-        world.complete(before, &why).await;
-        world.complete(after, &why).await;
-        cluster.clear_request_errors(request);
+        let mut sagas = world.start_all(5).await;
+        mock.fail(request, &[*error; ERRORS]);
+        // Work goes on until all of them are met.
+        let met = tokio::time::timeout(PATIENCE, async {
+            while mock.received(request) < ERRORS {
+                sagas.extend(world.start_all(1).await);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        met.await.unwrap_or_else(|_| panic!("{why}: nobody has met it"));
+        sagas.extend(world.start_all(10).await);
+        world.complete(sagas, &why).await;
     }
     world.end().await;
 }
@@ -152,32 +57,38 @@ async fn fail_with(request: RDKafkaApiKey, errors: &[RDKafkaRespErr]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f16_every_error_of_producing_uses_up_no_attempt_and_doubles_nothing() {
     use RDKafkaRespErr::*;
-    let errors = [
+    // The client tries these again by itself; the others end it, and a new one begins.
+    let passing = [
         RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
         RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
         RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
         RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
         RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+        RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+        RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
+    ];
+    let ending = [
         RD_KAFKA_RESP_ERR_UNKNOWN,
         RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
         RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-        RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
         RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
         RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
-        RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
         RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
     ];
-    let (cluster, transport) = mock();
+    let (mock, transport) = mock(1);
     let world = World::new(&transport, saga());
-    for error in errors {
-        cluster.request_errors(RDKafkaApiKey::Produce, &[error; 3]);
+    world.complete(world.start_all(1).await, "warm").await;
+    for error in passing.iter().chain(&ending) {
+        mock.fail(RDKafkaApiKey::Produce, &[*error; ERRORS]);
         let why = format!("producing answers {error:?}");
         // One after the other: two batches of one partition are on their way at once when the first is tried
         // again, and the second one's acknowledgement would count for both; a broker refuses it then.
         for _ in 0..4 {
             world.complete(world.start_all(1).await, &why).await;
         }
-        cluster.clear_request_errors(RDKafkaApiKey::Produce);
+        mock.has_received(RDKafkaApiKey::Produce, ERRORS).await;
+        let anew = usize::from(ending.contains(error));
+        mock.has_received(RDKafkaApiKey::InitProducerId, anew).await;
     }
     world.end().await;
 }
@@ -212,18 +123,26 @@ async fn f17_a_coordinator_that_moves_or_forgets_its_members_doubles_nothing() {
 /// F10, I3, I4: starts are accepted while the broker is away, and go on when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f10_a_broker_that_goes_away_under_load_uses_up_no_attempt() {
-    let (cluster, transport) = mock();
+    let (mock, transport) = mock(1);
     let world = World::new(&transport, saga());
     let mut sagas = world.start_all(50).await;
     for _ in 0..3 {
-        cluster.broker_down(-1).expect("the mock broker stops");
+        mock.cluster().broker_down(-1).expect("the mock broker stops");
         sagas.extend(world.start_all(50).await);
         tokio::time::sleep(Duration::from_secs(2)).await;
-        cluster.broker_up(-1).expect("the mock broker starts");
+        mock.cluster().broker_up(-1).expect("the mock broker starts");
         sagas.extend(world.start_all(50).await);
     }
     world.complete(sagas, "the broker was away").await;
     world.end().await;
+}
+
+/// Past the library, to the real broker.
+fn client() -> ClientConfig {
+    let brokers = std::env::var("KAFKA_BROKERS").expect("the transport was made of it");
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    config
 }
 
 /// Sends a command of some kilobytes for one order, and a small one for the others.
@@ -248,9 +167,7 @@ async fn f16_a_record_that_a_topic_refuses_waits_alone_until_the_limit_is_raised
     let prefix = broker::prefix("limit");
     let transport = Private::new(broker::transport().await, &prefix);
     let topic = format!("{prefix}.{}", STOCK.commands());
-    let brokers = std::env::var("KAFKA_BROKERS").expect("the transport was made of it");
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().expect("a client");
+    let admin: AdminClient<DefaultClientContext> = client().create().expect("a client");
     let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "5000");
     let made = admin.create_topics(&[new], &AdminOptions::new()).await.expect("an answer");
     made[0].as_ref().expect("the topic is made");
@@ -268,6 +185,168 @@ async fn f16_a_record_that_a_topic_refuses_waits_alone_until_the_limit_is_raised
     let raised = admin.alter_configs([&raise], &AdminOptions::new()).await.expect("an answer");
     raised[0].as_ref().expect("the limit is raised");
     world.complete(vec![refused], "the limit is raised").await;
+    world.end().await;
+}
+
+/// Notes what this process tells as an error.
+struct Errors;
+
+static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+impl Errors {
+    /// Whether somebody told that a partition stands still.
+    fn stands_still(topic: &str, partition: i32) -> bool {
+        let partition = format!("partition {partition} of `{topic}`");
+        let told = TOLD.lock().expect("nobody panics over it");
+        told.iter().any(|it| it.contains("stands still") && it.contains(&partition))
+    }
+}
+
+impl tracing::Subscriber for Errors {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        TOLD.lock().expect("nobody panics over it").push(format!("{event:?}"));
+    }
+
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+    fn enter(&self, _span: &tracing::span::Id) {}
+    fn exit(&self, _span: &tracing::span::Id) {}
+}
+
+/// The positions of a group without members, as a person reads and sets them.
+struct Positions {
+    group: BaseConsumer,
+    topics: Vec<String>,
+}
+
+impl Positions {
+    fn of(group: &ParticipantName, topics: &[Topic], prefix: &str) -> Self {
+        let group = client().set("group.id", format!("{prefix}.{group}")).create();
+        let topics = topics.iter().map(|topic| format!("{prefix}.{topic}")).collect();
+        Self { group: group.expect("a client"), topics }
+    }
+
+    /// Reads them; one that was never set is the beginning.
+    fn read(&self) -> Vec<(String, i32, Offset)> {
+        let mut all = TopicPartitionList::new();
+        self.topics.iter().for_each(|topic| all.add_partition_range(topic, 0, 7));
+        let stored = self.group.committed_offsets(all, PATIENCE).expect("an answer");
+        let stored = stored.elements().into_iter().map(|it| {
+            let beginning = it.offset() == Offset::Invalid;
+            let offset = if beginning { Offset::Offset(0) } else { it.offset() };
+            (it.topic().to_owned(), it.partition(), offset)
+        });
+        stored.collect()
+    }
+
+    /// Sets all of them to where no record is, and returns them.
+    fn lose(&self) -> Vec<(String, i32, Offset)> {
+        let far = |(topic, partition, _)| (topic, partition, Offset::Offset(1_000_000));
+        let gone: Vec<_> = self.read().into_iter().map(far).collect();
+        self.set(&gone);
+        gone
+    }
+
+    /// Removes all records, as retention does, and sets the positions to what comes next.
+    async fn expire(&self) {
+        let mut all = TopicPartitionList::new();
+        self.topics.iter().for_each(|topic| all.add_partition_range(topic, 0, 7));
+        all.set_all_offsets(Offset::End).expect("an offset");
+        let admin: AdminClient<DefaultClientContext> = client().create().expect("a client");
+        let deleted = admin.delete_records(&all, &AdminOptions::new()).await;
+        deleted.expect("records can be deleted");
+        let first = |(topic, partition, _): (String, i32, _)| {
+            let range = self.group.fetch_watermarks(&topic, partition, PATIENCE);
+            (topic, partition, Offset::Offset(range.expect("an answer").0))
+        };
+        let first: Vec<_> = self.read().into_iter().map(first).collect();
+        self.set(&first);
+    }
+
+    fn set(&self, positions: &[(String, i32, Offset)]) {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition, offset) in positions {
+            list.add_partition_offset(topic, *partition, *offset).expect("an offset");
+        }
+        self.group.commit(&list, CommitMode::Sync).expect("the group has no members");
+    }
+}
+
+/// F18, I4, I5: an engine or a participant whose position is gone says so and goes no further, until a person has
+/// set the position and started it anew.
+#[tokio::test]
+async fn f18_a_position_that_is_gone_skips_nothing_and_uses_up_no_attempt() {
+    tracing::subscriber::set_global_default(Errors).expect("nobody else listens");
+    let prefix = broker::prefix("position");
+    let transport = Private::new(broker::transport().await, &prefix);
+    let mut world = World::new(&transport, saga());
+    world.complete(world.start_all(40).await, "all is well").await;
+    let of_participant = (STOCK, vec![STOCK.commands()]);
+    let of_engine = (SHOP, vec![STOCK.events(), BANK.events()]);
+    for (group, topics) in [of_participant, of_engine] {
+        let positions = Positions::of(&group, &topics, &prefix);
+        let (mut sound, mut gone) = (Vec::new(), Vec::new());
+        let lose = async {
+            sound = positions.read();
+            assert!(sound.iter().any(|it| it.2 != Offset::Offset(0)), "it has come somewhere");
+            gone = positions.lose();
+        };
+        world = world.restarted_after(lose, &transport, saga()).await;
+        let sagas = world.start_all(40).await;
+        for (topic, partition, _) in &gone {
+            let told = format!("{topic}, partition {partition}: it stands still");
+            until(&told, || Errors::stands_still(topic, *partition)).await;
+        }
+        for saga in &sagas {
+            let view = world.engine.inspect(saga.saga()).await.expect("inspected");
+            assert_eq!(view.expect("it exists").status(), Status::Running, "{group} goes on");
+        }
+        let mend = async {
+            assert_eq!(positions.read(), gone, "nobody else has set a position");
+            positions.set(&sound);
+        };
+        world = world.restarted_after(mend, &transport, saga()).await;
+        world.complete(sagas, "the position is set").await;
+    }
+    let letters = [world.sagas.dead_letters(), world.effects.dead_letters()].concat();
+    assert!(letters.is_empty(), "{letters:#?}");
+    world.end().await;
+}
+
+/// F18, I4, I5: a person goes on with what is still there, and commands that retention took are sent again.
+#[tokio::test]
+async fn f18_commands_that_retention_took_are_carried_out_once_after_all() {
+    let prefix = broker::prefix("retention");
+    let transport = Private::new(broker::transport().await, &prefix);
+    let retry = RetryPolicy::attempts(20).backoff(Backoff::fixed(Duration::from_millis(10)));
+    let builder = || Saga::<Order>::builder().then(ReserveStock).retry(retry);
+    let saga = || builder().deadline(Duration::from_secs(3)).build().expect("sound");
+    let mut world = World::new(&transport, saga());
+    world.complete(world.start_all(20).await, "all is well").await;
+    let positions = Positions::of(&STOCK, &[STOCK.commands()], &prefix);
+    let lose = async {
+        positions.lose();
+    };
+    world = world.restarted_after(lose, &transport, saga()).await;
+    let sagas = world.start_all(20).await;
+    until("commands on the broker", || world.sagas.outbox_len() == 0).await;
+    world = world.restarted_after(positions.expire(), &transport, saga()).await;
+    for saga in &sagas {
+        let end = tokio::time::timeout(PATIENCE, world.engine.outcome(saga.saga())).await;
+        assert_eq!(end.expect("it ends").expect("the engine works"), Status::Completed);
+        let history = world.engine.history(saga.saga()).await.expect("a history");
+        let is_lost = history.iter().any(|it| it.kind == HistoryKind::TimedOut);
+        assert!(is_lost, "its first command was lost: {history:#?}");
+    }
+    assert_eq!(world.effects.read(Vec::len), 40, "each effect once");
     world.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! What is refused, and brokers that go away and come back.
 
 mod broker;
+mod mock;
 
 use std::time::{Duration, Instant};
 
@@ -8,27 +9,25 @@ use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use saga_core::transport::{Delivery, Received, Record, Subscription};
+use saga_core::transport::{Delivery, Receipt, Received, Record, Subscription};
 use saga_core::{ParticipantName, Publisher, Subscriber, Topic, Transport, TransportError};
-use saga_kafka::{KafkaConfig, KafkaSubscriber, KafkaTransport};
+use saga_kafka::{KafkaConfig, KafkaPublisher, KafkaSubscriber, KafkaTransport};
 use tokio::time::timeout;
+
+use mock::Mock;
 
 const TOPIC: Topic = Topic::new("events");
 const GROUP: ParticipantName = ParticipantName::new("readers");
 const PATIENCE: Duration = Duration::from_secs(30);
 
-type Cluster = MockCluster<'static, DefaultProducerContext>;
-
 /// A broker of the client library's own, which fails on demand.
-fn mock() -> (Cluster, KafkaConfig) {
-    let cluster = MockCluster::new(1).expect("a mock broker can be started");
-    cluster.create_topic(TOPIC.as_str(), 4, 1).expect("the mock broker makes topics");
-    let config = KafkaConfig::new(cluster.bootstrap_servers());
-    (cluster, config)
+fn mock() -> (Mock, KafkaConfig) {
+    let mock = Mock::new(1);
+    mock.create_topic(TOPIC.as_str(), 4, 1);
+    let config = mock.config();
+    (mock, config)
 }
 
 fn transport(config: KafkaConfig) -> KafkaTransport {
@@ -68,32 +67,56 @@ fn is_failed(result: &Result<(), TransportError>) -> bool {
     matches!(result, Err(TransportError::PublisherFailed { .. }))
 }
 
-/// F16, I7.
+/// Publishes five records, each in a request of its own, before the first of them is answered.
+///
+/// The client sends no more of a partition while five of its records are on their way.
+async fn in_flight(mock: &Mock, publisher: &KafkaPublisher) -> Vec<Receipt> {
+    const SLOW: Duration = Duration::from_secs(30);
+    let answers_after = |delay| {
+        mock.cluster().broker_round_trip_time(1, delay).expect("the mock broker slows down");
+    };
+    answers_after(SLOW);
+    let started = Instant::now();
+    let mut receipts = Vec::new();
+    for n in 0..5 {
+        receipts.push(publisher.publish(vec![record(n.to_string())]));
+        mock.has_received(RDKafkaApiKey::Produce, receipts.len()).await;
+    }
+    assert!(started.elapsed() < SLOW, "nothing is answered yet");
+    answers_after(Duration::ZERO);
+    receipts
+}
+
+/// What a broker answers to five requests if it refuses the first: what comes behind it is refused for its
+/// sequence number. A real one checks it, the mock broker has to be told.
+fn refusals(first: RDKafkaRespErr) -> [RDKafkaRespErr; 5] {
+    let mut refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER; 5];
+    refusals[0] = first;
+    refusals
+}
+
+/// F16, I7: four batches are in flight behind the refused one, and more wait.
 #[tokio::test]
 async fn a_refused_batch_fails_the_publisher_and_nothing_overtakes_it() {
-    let (cluster, config) = mock();
+    let (mock, config) = mock();
     let transport = transport(config);
     let publisher = transport.publisher().await.expect("a publisher can be made");
     settled(publisher.publish(vec![record("sound")])).await.expect("the publisher is sound");
 
-    // What is in flight behind a refused request is refused for its sequence number: a real broker
-    // checks it, the mock broker has to be told.
-    let mut refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER; 6];
-    refusals[0] = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
-    cluster.request_errors(RDKafkaApiKey::Produce, &refusals);
+    let refused = refusals(RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    mock.fail(RDKafkaApiKey::Produce, &refused);
+    let mut receipts = in_flight(&mock, &publisher).await;
     let batch = |n: u32| (0..50).map(move |m| record(format!("{n}-{m}"))).collect();
-    let receipts: Vec<_> = (0..20).map(|n| publisher.publish(batch(n))).collect();
+    receipts.extend((5..20).map(|n| publisher.publish(batch(n))));
     for (n, receipt) in receipts.into_iter().enumerate() {
         let result = settled(receipt).await;
         let is_refused =
             matches!(&result, Err(TransportError::Refused { topic, .. }) if *topic == TOPIC);
-        // Batches that travelled with the refused one are refused with it.
-        assert!(is_refused || (n > 0 && is_failed(&result)), "batch {n}: {result:?}");
+        assert!(if n == 0 { is_refused } else { is_failed(&result) }, "batch {n}: {result:?}");
     }
     let later = settled(publisher.publish(vec![record("later")])).await;
     assert!(is_failed(&later), "{later:?}");
 
-    cluster.clear_request_errors(RDKafkaApiKey::Produce);
     let successor = transport.publisher().await.expect("a publisher can be made");
     settled(successor.publish(vec![record("marker")])).await.expect("the successor is sound");
     let mut subscriber = join(&transport, &TOPIC).await;
@@ -101,10 +124,37 @@ async fn a_refused_batch_fails_the_publisher_and_nothing_overtakes_it() {
     assert_eq!(values, ["sound", "marker"], "nothing that was refused, or behind it, is appended");
 }
 
+/// F16, I5, I7: four batches are in flight behind the one that is tried again.
+#[tokio::test]
+async fn a_batch_that_is_tried_again_is_not_overtaken() {
+    use RDKafkaRespErr::*;
+    let (mock, config) = mock();
+    let transport = transport(config);
+    let publisher = transport.publisher().await.expect("a publisher can be made");
+    settled(publisher.publish(vec![record("sound")])).await.expect("the publisher is sound");
+    let mut subscriber = join(&transport, &TOPIC).await;
+    take(&mut subscriber, 1).await;
+    let passing = [
+        RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+    ];
+    for error in passing {
+        mock.fail(RDKafkaApiKey::Produce, &refusals(error));
+        for receipt in in_flight(&mock, &publisher).await {
+            settled(receipt).await.unwrap_or_else(|failed| panic!("{error:?}: {failed:?}"));
+        }
+        let taken = take(&mut subscriber, 5).await;
+        let values: Vec<_> = taken.into_iter().map(|it| it.value).collect();
+        assert_eq!(values, ["0", "1", "2", "3", "4"], "{error:?}: in order, once");
+    }
+}
+
 /// F16.
 #[tokio::test]
 async fn a_record_that_is_too_big_is_refused_and_what_came_before_it_is_not() {
-    let (_cluster, config) = mock();
+    let (_mock, config) = mock();
     let transport = transport(config);
     let publisher = transport.publisher().await.expect("a publisher can be made");
     let before = publisher.publish(vec![record("before")]);
@@ -120,7 +170,7 @@ async fn a_record_that_is_too_big_is_refused_and_what_came_before_it_is_not() {
 /// F16.
 #[tokio::test]
 async fn a_partition_that_does_not_exist_is_refused() {
-    let (_cluster, config) = mock();
+    let (_mock, config) = mock();
     let publisher = transport(config).publisher().await.expect("a publisher can be made");
     let nowhere = Record { partition: Some(4), ..record("nowhere") };
     let result = settled(publisher.publish(vec![nowhere])).await;
@@ -130,8 +180,8 @@ async fn a_partition_that_does_not_exist_is_refused() {
 /// F10.
 #[tokio::test]
 async fn a_broker_that_comes_back_is_used_again() {
-    let (cluster, config) = mock();
-    cluster.broker_down(-1).expect("the mock broker stops");
+    let (mock, config) = mock();
+    mock.cluster().broker_down(-1).expect("the mock broker stops");
     let transport = transport(config);
     let publisher = transport.publisher().await.expect("a broker that is away is no error");
     let mut subscriber = join(&transport, &TOPIC).await;
@@ -140,14 +190,14 @@ async fn a_broker_that_comes_back_is_used_again() {
     let size = settled(publisher.partitions(&unknown)).await;
     assert!(matches!(size, Err(TransportError::Unavailable { .. })), "{size:?}");
 
-    cluster.broker_up(-1).expect("the mock broker starts");
+    mock.cluster().broker_up(-1).expect("the mock broker starts");
     settled(first).await.expect("what waited is appended");
     assert_eq!(take(&mut subscriber, 1).await[0].value, "first");
 
-    cluster.broker_down(-1).expect("the mock broker stops");
+    mock.cluster().broker_down(-1).expect("the mock broker stops");
     let receipts: Vec<_> =
         (0..100).map(|n| publisher.publish(vec![record(format!("{n}"))])).collect();
-    cluster.broker_up(-1).expect("the mock broker starts");
+    mock.cluster().broker_up(-1).expect("the mock broker starts");
     for receipt in receipts {
         settled(receipt).await.expect("what waited is appended");
     }
@@ -158,12 +208,12 @@ async fn a_broker_that_comes_back_is_used_again() {
 
 #[tokio::test]
 async fn a_service_can_ask_whether_a_broker_is_there() {
-    let (cluster, config) = mock();
+    let (mock, config) = mock();
     let transport = transport(config);
     transport.check().await.expect("it is there, before any topic is known");
     transport.ensure_topics(&[TOPIC]).await.expect("the topic is there");
     transport.check().await.expect("it is there");
-    cluster.broker_down(1).expect("the mock broker goes down");
+    mock.cluster().broker_down(1).expect("the mock broker goes down");
     let asked = Instant::now();
     let error = timeout(PATIENCE, async {
         loop {
@@ -176,7 +226,7 @@ async fn a_service_can_ask_whether_a_broker_is_there() {
     let error = error.await.expect("it is missed");
     assert!(matches!(error, TransportError::Unavailable { .. }), "{error:?}");
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-    cluster.broker_up(1).expect("the mock broker comes up");
+    mock.cluster().broker_up(1).expect("the mock broker comes up");
     let back = timeout(PATIENCE, async { while transport.check().await.is_err() {} });
     back.await.expect("it is found again");
 }
@@ -184,13 +234,13 @@ async fn a_service_can_ask_whether_a_broker_is_there() {
 /// F10.
 #[tokio::test]
 async fn nothing_hangs_on_a_broker_that_stays_away() {
-    let (cluster, config) = mock();
+    let (mock, config) = mock();
     let transport = transport(config);
     let publisher = transport.publisher().await.expect("a publisher can be made");
     settled(publisher.publish(vec![record("there")])).await.expect("the publisher is sound");
     let mut subscriber = join(&transport, &TOPIC).await;
     let deliveries = take(&mut subscriber, 1).await;
-    cluster.broker_down(-1).expect("the mock broker stops");
+    mock.cluster().broker_down(-1).expect("the mock broker stops");
 
     let outstanding: Vec<_> =
         (0..1_000).map(|n| publisher.publish(vec![record(format!("{n}"))])).collect();
