@@ -49,7 +49,9 @@ async fn judge_saga(scenario: Scenario, saga: SagaId, sagas: &PostgresStore) -> 
     let snapshot = sagas.load(&[saga]).await.expect("load").pop();
     let Some(snapshot) = snapshot else { return vec!["its key has no saga (I3)".to_owned()] };
     let end = match scenario {
-        Scenario::Refused | Scenario::Overtaken | Scenario::LateReply => Status::Compensated,
+        Scenario::Refused | Scenario::LocalRefused | Scenario::Overtaken | Scenario::LateReply => {
+            Status::Compensated
+        }
         _ => Status::Completed,
     };
     if snapshot.status != end {
@@ -66,7 +68,7 @@ async fn judge_saga(scenario: Scenario, saga: SagaId, sagas: &PostgresStore) -> 
 /// Says what is wrong with the effects of an order, in the order that they were made.
 fn judge_effects(scenario: Scenario, done: &[&str]) -> Vec<String> {
     let expected: &[&str] = match scenario {
-        Scenario::Refused => &["reserve", "pack", "unpack", "release"],
+        Scenario::Refused | Scenario::LocalRefused => &["reserve", "pack", "unpack", "release"],
         Scenario::Parked => &["reserve", "ship"],
         Scenario::Overtaken => &[],
         Scenario::LateReply => &["reserve", "release"],

@@ -74,7 +74,9 @@ async fn started(told: &Told, scenario: Scenario, engine: &Engine, mine: &Mine) 
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    mine.since(Since::Asked);
+    if scenario != Scenario::Parked {
+        mine.since(Since::Asked);
+    }
     mine.at(Service::Engine, Call::Start, Moment::Before);
     let order = Order { order: told.order.clone(), trouble: trouble(scenario).to_owned() };
     let saga = engine.start(key(), order).await.expect("accepted").saga();

@@ -78,7 +78,10 @@ impl Mine {
         if !next && (!counts || point.call != call) {
             return None;
         }
-        if self.state.passed.fetch_add(1, Ordering::SeqCst) < point.pass && !next {
+        // What passed before the first death has not to pass again.
+        let is_repeated = self.state.is_second && point.since == Since::Begin;
+        let pass = if is_repeated { 0 } else { point.pass };
+        if self.state.passed.fetch_add(1, Ordering::SeqCst) < pass && !next {
             return None;
         }
         let is_first = !self.state.went_off.swap(true, Ordering::SeqCst);

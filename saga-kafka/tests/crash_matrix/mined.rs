@@ -134,7 +134,7 @@ impl<S: SagaStore> SagaStore for Mined<S> {
     }
 
     async fn commit_with(&self, transaction: S::Transaction, tick: Tick) -> Result<(), StoreError> {
-        self.inner.commit_with(transaction, tick).await
+        self.around(Call::CommitWith, self.inner.commit_with(transaction, tick)).await
     }
 
     async fn due(&self, horizon: Duration, limit: usize) -> Result<DueSagas, StoreError> {

@@ -13,7 +13,7 @@ use super::mine::Mine;
 use super::mined::Mined;
 use super::points::{Case, Scenario, Service};
 use super::private::Private;
-use super::shop::{Order, OrderPlaced, SHOP, saga};
+use super::shop::{Order, OrderPlaced, SHOP, saga, stock};
 use super::stores::unsent;
 use super::told::Told;
 
@@ -65,8 +65,10 @@ impl<'a> Parts<'a> {
     }
 
     pub(crate) fn engine(&self, sagas: &PostgresStore, service: Service) -> Engine {
-        Engine::builder(SHOP, self.store(sagas, service))
-            .saga(saga(self.scenario))
+        let builder = Engine::builder(SHOP, self.store(sagas, service)).saga(saga(self.scenario));
+        let is_local = self.scenario.is_local();
+        let builder = if is_local { builder.local(stock(&self.mine)) } else { builder };
+        builder
             .transport(self.wire(service))
             .start_on::<OrderPlaced, Order>(|fact| {
                 let OrderPlaced { order, trouble } = fact;

@@ -141,6 +141,36 @@ pub(crate) fn publishing() -> impl Iterator<Item = Point> {
     })
 }
 
+/// A step that the engine carries out by itself: what it writes and what follows from it are one transaction.
+pub(crate) fn local() -> impl Iterator<Item = Point> {
+    let (engine, handler) = (Service::Engine, Service::Participant);
+    let sides = [
+        ("L0 transaction begun", engine, Call::Begin, Moment::After),
+        ("L1 before the effect", handler, Call::Handle, Moment::Before),
+        ("L2 effect written", handler, Call::Handled, Moment::Before),
+        ("L3 before commit", engine, Call::CommitWith, Moment::Before),
+        ("L4 in the commit", engine, Call::CommitWith, during(300)),
+        ("L5 after commit", engine, Call::CommitWith, Moment::After),
+    ];
+    // The second step is begun again in a second transaction; what is refused is undone in the first.
+    let ways = [
+        ("a local step", Scenario::Local, 1, 1),
+        ("a local compensation", Scenario::LocalRefused, 0, 2),
+    ];
+    ways.into_iter().flat_map(move |(of, scenario, transactions, effects)| {
+        sides.into_iter().map(move |(name, service, call, moment)| Point {
+            name,
+            of,
+            scenario,
+            service,
+            since: Since::Begin,
+            call,
+            pass: if service == handler { effects } else { transactions },
+            moment,
+        })
+    })
+}
+
 /// Where a process dies, or stands still, while something else goes wrong besides.
 pub(crate) fn adverse() -> impl Iterator<Item = Point> {
     let (before, after) = (Moment::Before, Moment::After);

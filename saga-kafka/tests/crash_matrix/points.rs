@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::paths::{adverse, points, publishing};
+use super::paths::{adverse, local, points, publishing};
 
 /// What a saga goes through in a run, chosen so that what a point is about happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +31,18 @@ pub(crate) enum Scenario {
     AskedAgain,
     /// Two engines go on with it, of which one stands still in the middle.
     Doubled,
+    /// Started by a caller; the engine carries out its steps by itself, one of them at the second attempt.
+    Local,
+    /// The same, but its last step is refused, and two are undone.
+    LocalRefused,
 }
 
 impl Scenario {
+    /// Returns true if the engine carries out the steps by itself.
+    pub(crate) const fn is_local(self) -> bool {
+        matches!(self, Self::Local | Self::LocalRefused)
+    }
+
     /// Returns true if some message is late.
     pub(crate) const fn is_late(self) -> bool {
         matches!(self, Self::Overtaken | Self::LateReply | Self::AskedAgain)
@@ -62,6 +71,8 @@ pub(crate) enum Call {
     Handled,
     /// `commit` of the engine, `record` of a participant.
     Commit,
+    /// `commit_with` of an engine that carries out steps by itself.
+    CommitWith,
     Acknowledge,
     Redriven,
     Settled,
@@ -132,7 +143,7 @@ pub(crate) enum Fault {
 /// A side of a call.
 #[derive(Debug, Clone)]
 pub(crate) struct Point {
-    /// Its name in the literature of crash tests: P0 to P10 for messages, R, T, H and O.
+    /// Its name in the literature of crash tests: P0 to P10 for messages, R, T, H and O; and L for local steps.
     pub(crate) name: &'static str,
     pub(crate) of: &'static str,
     pub(crate) scenario: Scenario,
@@ -155,8 +166,8 @@ impl Point {
     /// Returns what can go wrong at this point besides death.
     fn faults(&self) -> Vec<Fault> {
         use Call::{
-            Begin, Commit, Due, Handle, Handled, Operate, Publish, Receipt, Recorded, Redriven,
-            Sent, Settled, Start, Unsent,
+            Begin, Commit, CommitWith, Due, Handle, Handled, Operate, Publish, Receipt, Recorded,
+            Redriven, Sent, Settled, Start, Unsent,
         };
         if self.scenario == Scenario::Doubled {
             return vec![Fault::StandsStill];
@@ -167,11 +178,12 @@ impl Point {
         }
         let mut faults = vec![Fault::Kill, Fault::KillTwice];
         let can_fail = match self.call {
-            Begin | Recorded | Handle | Handled | Commit | Redriven | Settled | Due | Unsent
-            | Publish | Sent => true,
+            Begin | Recorded | Handle | Handled | Commit | CommitWith | Redriven | Settled
+            | Due | Unsent | Publish | Sent => true,
             Call::Receive | Call::Acknowledge | Receipt | Start | Operate => false,
         };
-        let can_lie = matches!(self.call, Commit | Redriven | Settled | Sent | Publish);
+        let can_lie =
+            matches!(self.call, Commit | CommitWith | Redriven | Settled | Sent | Publish);
         if can_fail && self.moment != Moment::After {
             faults.push(Fault::Error);
         }
@@ -196,9 +208,14 @@ impl fmt::Display for Case {
     }
 }
 
+/// Returns the points beside those of [`points`].
+pub(crate) fn others() -> impl Iterator<Item = Point> {
+    publishing().chain(local()).chain(adverse())
+}
+
 /// Returns every point with every fault that it can have.
 pub(crate) fn cases() -> Vec<Case> {
-    let points: Vec<_> = points().into_iter().chain(publishing()).chain(adverse()).collect();
+    let points: Vec<_> = points().into_iter().chain(others()).collect();
     let cases =
         points.iter().flat_map(|point| point.faults().into_iter().map(move |it| (point, it)));
     let numbered = cases.enumerate();

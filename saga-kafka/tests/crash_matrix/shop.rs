@@ -152,8 +152,8 @@ steps! {
 /// What befalls the order of a scenario.
 pub(crate) const fn trouble(scenario: Scenario) -> &'static str {
     match scenario {
-        Scenario::Refused => "refused",
-        Scenario::Retried => "retried",
+        Scenario::Refused | Scenario::LocalRefused => "refused",
+        Scenario::Retried | Scenario::Local => "retried",
         Scenario::Parked => "parked",
         _ => "",
     }

@@ -108,7 +108,8 @@ impl World {
         if has_ended && !deaths.contains(&outcome.deaths) {
             outcome.flaws.push(format!("it died {} times, not {deaths:?}", outcome.deaths));
         }
-        let table = format!("{}.effect", self.effects.schema);
+        let effects = if scenario.is_local() { &self.sagas } else { &self.effects };
+        let table = format!("{}.effect", effects.schema);
         let judged = judge::judge(scenario, &told.order, &stores, &self.effects.pool, &table).await;
         outcome.flaws.extend(judged);
         outcome
