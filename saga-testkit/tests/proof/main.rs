@@ -1,4 +1,4 @@
-//! Sagas that are proved.
+//! Sagas that are proved. `PROOF_SEEDS=100000` plays so many runs by chance.
 
 #![expect(unreachable_pub, reason = "the modules of a test are its own")]
 #![allow(missing_docs, reason = "the modules of a test are its own")]
@@ -6,6 +6,8 @@
 mod defects;
 mod shop;
 mod told;
+
+use std::env;
 
 use saga_testkit::{prove, simulate, story};
 use shop::Shop;
@@ -21,7 +23,8 @@ fn an_order_is_all_or_nothing_whatever_goes_wrong() {
 /// F01, F02, F03, F13, F14, F15, F60, F61, I1, I2, I4, I5, I6, I7, I8, I9, I10, I13.
 #[test]
 fn an_order_is_all_or_nothing_by_chance() {
-    let report = simulate(&Shop, 0..10_000);
+    let seeds = env::var("PROOF_SEEDS").map_or(10_000, |it| it.parse().expect("a number"));
+    let report = simulate(&Shop, 0..seeds);
     println!("{report}");
     assert_eq!(report.unseen(), [""; 0], "what was never seen is not proved");
 }
