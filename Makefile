@@ -30,9 +30,12 @@ test: ## All tests and doctests, against a real PostgreSQL and Kafka
 ROUNDS ?= 3
 
 .PHONY: test-long
-test-long: ## What takes longer: outages of a minute, and ROUNDS=3 times as many crashes
+test-long: ## What takes longer: outages of a minute, and ROUNDS=3 times as many crashes, kills and seeds
 	$(with_services); OUTAGE_SECONDS=60 $(CARGO) test -p saga-kafka --test outage $(TEST_FEATURES) $(CARGO_FLAGS) -- --ignored --nocapture
 	$(with_services); CRASH_ROUNDS=$(ROUNDS) $(CARGO) test -p saga-kafka --test crash_matrix $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture
+	$(CARGO) build -p examples --examples $(CARGO_FLAGS)
+	$(with_services); E2E_ROUNDS=$$((6 * $(ROUNDS))) $(CARGO) test -p examples --test e2e $(CARGO_FLAGS) -- --nocapture
+	PROOF_SEEDS=$$((100000 * $(ROUNDS))) $(CARGO) test --release -p saga-testkit --test proof $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture by_chance
 	MODEL_SIZE=1 $(CARGO) test --release -p saga-testkit --test models $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture
 
 .PHONY: up down status logs

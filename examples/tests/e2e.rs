@@ -1,7 +1,7 @@
 //! The long run: the four services as processes of their own on real backends, a thousand orders,
 //! and every process killed again and again. Afterwards the books must be right to the cent.
 //!
-//! `make e2e` runs it; `E2E_SEED` repeats the choices of an earlier run.
+//! `make e2e` runs it; `E2E_SEED` repeats the choices of an earlier run, `E2E_ROUNDS=60` kills ten times as often.
 
 mod support;
 
@@ -24,6 +24,7 @@ mod services;
 #[path = "e2e/traces.rs"]
 mod traces;
 
+use std::env;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -61,10 +62,11 @@ async fn no_order_is_lost_or_doubled_whatever_is_killed() {
     broker::clean().await;
     let mut services = Services::start(&mut dice, &[]).await;
     let mut books = Books::open(&services).await;
+    let rounds = env::var("E2E_ROUNDS").map_or(ROUNDS, |it| it.parse().expect("a number"));
     println!(
-        "e2e: the services are ready; {ORDERS} orders, {ROUNDS} rounds of kills, then pauses and restarts"
+        "e2e: the services are ready; {ORDERS} orders, {rounds} rounds of kills, then pauses and restarts"
     );
-    let schedule = schedule(&mut dice);
+    let schedule = schedule(rounds, &mut dice);
 
     let started = Instant::now();
     let accepted = Arc::new(AtomicUsize::new(0));
@@ -117,12 +119,12 @@ enum Trouble {
 
 /// Returns what happens when, to which service: each is killed once a round, then each stands still, then each is
 /// restarted as for an upgrade.
-fn schedule(dice: &mut Dice) -> Vec<(Duration, &'static str, Trouble)> {
+fn schedule(rounds: u32, dice: &mut Dice) -> Vec<(Duration, &'static str, Trouble)> {
     let mut all = Vec::new();
     let mut begin = Duration::ZERO;
     let mut in_round =
         |begin: Duration| SERVICES.map(|it| (begin + dice.duration_below(ROUND), it));
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         all.extend(in_round(begin).map(|(at, name)| (at, name, Trouble::Killed)));
         begin += ROUND;
     }
