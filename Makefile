@@ -33,6 +33,7 @@ ROUNDS ?= 3
 test-long: ## What takes longer: outages of a minute, and ROUNDS=3 times as many crashes, kills and seeds
 	$(with_services); OUTAGE_SECONDS=60 $(CARGO) test -p saga-kafka --test outage $(TEST_FEATURES) $(CARGO_FLAGS) -- --ignored --nocapture
 	$(with_services); CRASH_ROUNDS=$(ROUNDS) $(CARGO) test -p saga-kafka --test crash_matrix $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture
+	$(with_services); $(CARGO) test -p saga-kafka --test processes $(TEST_FEATURES) $(CARGO_FLAGS) -- --ignored --nocapture one_saga
 	$(CARGO) build -p examples --examples $(CARGO_FLAGS)
 	$(with_services); E2E_ROUNDS=$$((6 * $(ROUNDS))) $(CARGO) test -p examples --test e2e $(CARGO_FLAGS) -- --nocapture
 	PROOF_SEEDS=$$((100000 * $(ROUNDS))) $(CARGO) test --release -p saga-testkit --test proof $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture by_chance

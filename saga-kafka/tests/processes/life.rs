@@ -103,6 +103,11 @@ impl Process {
         assert!(kill.expect("`kill` can be run").success(), "{name} reaches a process that lives");
     }
 
+    /// Returns true if it has ended by itself.
+    pub(crate) fn is_dead(&mut self) -> bool {
+        self.0.try_wait().expect("it is a child").is_some()
+    }
+
     /// Tells it to stop, and returns how long it took to end in order.
     pub(crate) async fn stop(self) -> Duration {
         self.signal("TERM");

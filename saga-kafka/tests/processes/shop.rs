@@ -20,13 +20,16 @@ pub(crate) const ATTEMPTS: u32 = 5;
 /// Both its handlers take a while.
 pub(crate) const SLOW: &str = "slow";
 
-/// What a handler takes then.
+/// The process that is to reserve goods for it dies.
+pub(crate) const KILLS: &str = "kills";
+
+/// What a slow handler takes.
 const A_WHILE: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) order: String,
-    /// The command that fails, or [`SLOW`].
+    /// The command that fails, [`SLOW`] or [`KILLS`].
     pub(crate) trouble: String,
 }
 
@@ -71,6 +74,9 @@ impl Stock {
         let (attempt, process) = (i64::from(cx.attempt()), i64::from(process::id()));
         let note = sqlx::query(note).bind(&key).bind(attempt).bind(process);
         note.execute(&self.journal).await?;
+        if order.trouble == KILLS {
+            process::abort();
+        }
         if order.trouble == command {
             let mended = "select exists (select from mended where \"order\" = $1)";
             let mended = sqlx::query_scalar(mended).bind(&order.order);

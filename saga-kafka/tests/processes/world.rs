@@ -20,7 +20,7 @@ use super::shop::{Order, OrderPlaced, SHOP, SLOW, STOCK};
 use super::{broker, database};
 
 /// Longer than anything takes that is waited for.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct World {
     told: Told,
@@ -77,6 +77,16 @@ impl World {
         let process = Process::start(&self.told);
         self.has_members(others + 1).await;
         process
+    }
+
+    /// Starts those that have died again, and returns how many that were.
+    pub(crate) fn revive(&self, processes: &mut [Process]) -> usize {
+        let mut deaths = 0;
+        for process in processes.iter_mut().filter_map(|it| it.is_dead().then_some(it)) {
+            *process = Process::start(&self.told);
+            deaths += 1;
+        }
+        deaths
     }
 
     async fn has_members(&self, count: usize) {
