@@ -151,6 +151,8 @@ fn events(progress: &Progress) -> Vec<Event> {
         let (by, reason) = ("carol".to_owned(), "a test".to_owned());
         Event::Operator(Operation { by, reason, action })
     };
+    let timer = progress.steps(SAGA.definition()).find(|it| it.name == Charge::STEP);
+    let from = timer.and_then(|it| it.due).unwrap_or_default();
     let mut events = vec![
         Event::Started,
         Event::TimerFired { reachable_since: Timestamp::default() },
@@ -159,7 +161,8 @@ fn events(progress: &Progress) -> Vec<Event> {
         by_hand(OperatorAction::Skip),
         by_hand(OperatorAction::Resolve(Resolution::Succeeded(Payload::from(b"null".to_vec())))),
         by_hand(OperatorAction::Resolve(Resolution::Rejected("found out".to_owned()))),
-        by_hand(OperatorAction::MoveTimer { step: Charge::STEP, due: NOW }),
+        by_hand(OperatorAction::MoveTimer { step: Charge::STEP, from, to: NOW }),
+        by_hand(OperatorAction::Cancel),
     ];
     for command in progress.outstanding(SAGA.definition()) {
         for outcome in [
