@@ -13,7 +13,7 @@ mod versions;
 
 use std::time::Duration;
 
-use saga_core::machine::HistoryKind;
+use saga_core::machine::{HistoryKind, Operation, OperatorAction};
 use saga_core::store::{DeadLetters as _, LetterAction, LetterFilter, LetterOperation, StoreError};
 use saga_core::{Engine, Error, RunningParticipant, Saga, SagaId, Status};
 use saga_testkit::{Faults, Faulty, Moment, Operation as Call};
@@ -76,6 +76,42 @@ async fn a_retry_that_is_brought_forward_twice_takes_effect_once() {
     assert_eq!(ended(&engine, saga).await, Status::Completed);
     assert_eq!(shop.effects("o-1").await, ALL);
     assert_eq!(moved_and_timed_out(&engine, saga).await, (1, 0));
+    close(engine, stock).await;
+}
+
+/// I1: the second, of somebody who saw the same, does not skip what the saga has parked at since.
+#[tokio::test]
+async fn a_skip_of_what_was_looked_at_skips_nothing_else() {
+    let shop = Shop::new().await;
+    let (stock, engine) = shop.open(false);
+    for command in ["check", "charge"] {
+        shop.goes_wrong("o-1", command, FailsForGood);
+    }
+    let saga = start(&engine, "o-1", false).await;
+    stands_still(&engine, saga).await;
+    let seen = inspect(&engine, saga).await;
+    let skip = || async {
+        let (by, reason) = ("ada".to_owned(), "not needed".to_owned());
+        let skip = Operation { by, reason, action: OperatorAction::Skip };
+        engine.operate_on(&seen, skip).await
+    };
+    let is_refused = |answer: Result<(), Error>| {
+        let changed = "it has changed since it was looked at; look again";
+        assert!(matches!(answer, Err(Error::Refused { reason, .. }) if reason == changed));
+    };
+    let (once, twice) = tokio::join!(skip(), skip());
+    once.expect("it is as it was seen");
+    is_refused(twice);
+    let parked_at_the_charge = || async {
+        let failure = inspect(&engine, saga).await.failure().and_then(|it| it.step.clone());
+        failure.is_some_and(|step| step.as_str() == "charge")
+    };
+    until("it is parked again", parked_at_the_charge).await;
+    is_refused(skip().await);
+    assert!(parked_at_the_charge().await, "nothing was done");
+    assert_eq!(act(&engine, saga, &SKIP).await, Ok(()));
+    assert_eq!(ended(&engine, saga).await, Status::Completed);
+    assert_eq!(shop.effects("o-1").await, ["reserve", "ship"]);
     close(engine, stock).await;
 }
 
@@ -189,35 +225,49 @@ async fn an_action_whose_commit_fails_for_a_while_is_made_once() {
 }
 
 /// Opens a shop whose engine can lose the answer to a commit that was made.
-async fn open_to_doubt() -> (Shop, RunningParticipant, Engine, Faults) {
+async fn open_to_doubt(is_inside: bool) -> (Shop, RunningParticipant, Engine, Faults) {
     let (shop, faults) = (Shop::new().await, Faults::new());
     let store = Faulty::new(shop.fresh.store.clone(), &faults);
-    let engine = shop.engine_on(store).saga(first(Saga::<Order>::builder())).start();
-    let stock = shop.stock();
-    (shop, stock, engine.expect("the parts fit"), faults)
+    let (stock, engine) = shop.open_over(store, is_inside);
+    (shop, stock, engine, faults)
+}
+
+/// Does it, while the answer to its commit is lost.
+async fn act_in_doubt(
+    faults: &Faults,
+    engine: &Engine,
+    saga: SagaId,
+    what: &Act,
+) -> Result<(), &'static str> {
+    let looked = faults.calls(Call::History);
+    faults.fail_at(Call::Commit, faults.calls(Call::Commit) + 1, Moment::After);
+    let answer = act(engine, saga, what).await;
+    let has_looked = faults.calls(Call::History) > looked;
+    assert_eq!(has_looked, !matches!(what, Act::Cancel), "{what:?}: whether it was made");
+    answer
 }
 
 /// I1, I4, F03: the commit was made and seemed to fail; the operator is told that it is done.
 #[tokio::test]
 async fn an_action_whose_commit_has_an_unknown_end_is_made_once() {
-    let (shop, stock, engine, faults) = open_to_doubt().await;
-    for case in cases() {
-        let saga = case.stands_still(&shop, &engine).await;
-        faults.fail_at(Call::Commit, faults.calls(Call::Commit) + 1, Moment::After);
-        let answer = act(&engine, saga, &case.act).await;
-        case.ends(&shop, &engine, saga).await;
-        assert_eq!(answer, Ok(()), "{}", case.order);
+    for is_inside in [false, true] {
+        let (shop, stock, engine, faults) = open_to_doubt(is_inside).await;
+        for case in cases() {
+            let saga = case.stands_still(&shop, &engine).await;
+            let answer = act_in_doubt(&faults, &engine, saga, &case.act).await;
+            case.ends(&shop, &engine, saga).await;
+            assert_eq!(answer, Ok(()), "{}", case.order);
+        }
+        close(engine, stock).await;
     }
-    close(engine, stock).await;
 }
 
 /// I1, F03: it does not fire once more, which would use up an attempt.
 #[tokio::test]
 async fn a_timer_that_is_moved_in_a_commit_with_an_unknown_end_fires_once() {
-    let (shop, stock, engine, faults) = open_to_doubt().await;
+    let (shop, stock, engine, faults) = open_to_doubt(false).await;
     let saga = waits_for_a_retry(&shop, &engine).await;
-    faults.fail_at(Call::Commit, faults.calls(Call::Commit) + 1, Moment::After);
-    assert_eq!(act(&engine, saga, &Act::Fire("charge")).await, Ok(()));
+    assert_eq!(act_in_doubt(&faults, &engine, saga, &Act::Fire("charge")).await, Ok(()));
     assert_eq!(ended(&engine, saga).await, Status::Completed);
     assert_eq!(moved_and_timed_out(&engine, saga).await, (1, 0));
     close(engine, stock).await;

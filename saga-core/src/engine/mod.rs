@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::machine::{Event, HistoryEntry, Operation, Origin, Progress, Status, decode_history};
 use crate::store::erased::DynSagaStore;
-use crate::store::{DefinitionInUse, ListedSaga, SagaFilter, SagaStore};
+use crate::store::{DefinitionInUse, ListedSaga, SagaFilter, SagaStore, Version};
 use crate::telemetry::traceparent;
 use crate::{
     CorrelationId, Error, IdempotencyKey, ParticipantName, SagaData, SagaId, SagaName, StoreError,
@@ -192,20 +192,73 @@ impl Engine {
     ///
     /// [`Error::Refused`] if it has reached its pivot or has completed, [`Error::UnknownSaga`], [`Error::Stopped`].
     pub async fn cancel(&self, saga: SagaId) -> Result<(), Error> {
-        self.happen(saga, Event::CancelRequested).await
+        self.happen(saga, Event::CancelRequested, None).await
     }
 
     /// Does what a person decided: retry, skip or resolve what a parked saga failed at, move a timer, or undo it.
     ///
-    /// Who acted and why goes into the saga's history in the same commit. It is made once, also if the answer to
-    /// that commit is lost, and asking for it again changes nothing more.
+    /// Who acted and why goes into the saga's history in the same commit. It is done once, also if the answer to
+    /// that commit is lost. Asked for again it acts on what is there then: a second skip skips what the saga has
+    /// parked at meanwhile. [`operate_on`](Self::operate_on) does not.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] with the reason if it is not safe where the saga stands,
-    /// [`Error::UnknownSaga`], [`Error::Stopped`].
+    /// [`Error::Refused`] with the reason if it is not safe where the saga stands, [`Error::UnknownSaga`],
+    /// [`Error::Stopped`]; whether it was done is in the saga's history then.
     pub async fn operate(&self, saga: SagaId, operation: Operation) -> Result<(), Error> {
-        self.happen(saga, Event::Operator(operation)).await
+        self.happen(saga, Event::Operator(operation), None).await
+    }
+
+    /// Does what a person decided who has looked at the saga: as [`operate`](Self::operate), but refused if anything
+    /// has happened to it since. What is asked for twice, or by two persons, is so done once.
+    ///
+    /// # Errors
+    ///
+    /// As [`operate`](Self::operate).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use saga_core::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)] struct Done;
+    /// # impl Message for Done { const TYPE: MessageType = MessageType::new("Done"); type Codec = Json; }
+    /// # #[derive(Serialize, Deserialize)] struct Greet;
+    /// # impl Message for Greet { const TYPE: MessageType = MessageType::new("Greet"); type Codec = Json; }
+    /// # impl Command for Greet { type Reply = Done; const PARTICIPANT: ParticipantName = GREETER; }
+    /// # const GREETER: ParticipantName = ParticipantName::new("greeter");
+    /// # #[derive(Serialize, Deserialize)] struct Welcome;
+    /// # impl SagaData for Welcome { const SAGA: SagaName = SagaName::new("welcome"); type Codec = Json; }
+    /// # struct GreetStep;
+    /// # impl Step<Welcome> for GreetStep {
+    /// #     const NAME: StepName = StepName::new("greet"); type Command = Greet;
+    /// #     fn command(&self, _: &Welcome) -> Greet { Greet }
+    /// # }
+    /// # struct Mute;
+    /// # impl Handle<Greet, MemoryConnection<()>> for Mute {
+    /// #     async fn handle(&self, _: Greet, _: &mut Context<'_, MemoryConnection<()>>) -> HandlerResult<Done> { Ok(Reply::rejected("mute")) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let saga = Saga::<Welcome>::builder().then(GreetStep).build()?;
+    /// # let greeter = Participant::builder(GREETER).handle::<Greet>(Mute).build()?;
+    /// # let engine = Engine::builder(ParticipantName::new("welcomer"), MemoryStore::new()).saga(saga).local(greeter).start()?;
+    /// use saga_core::machine::{Operation, OperatorAction};
+    ///
+    /// # let welcome = engine.start(IdempotencyKey::new("visitor-1")?, Welcome).await?;
+    /// # assert_eq!(welcome.outcome().await?, Status::Parked);
+    /// let seen = engine.inspect(welcome.saga()).await?.expect("it is there");
+    /// let skip = Operation {
+    ///     by: "ada".to_owned(),
+    ///     reason: "the visitor has left".to_owned(),
+    ///     action: OperatorAction::Skip,
+    /// };
+    /// engine.operate_on(&seen, skip.clone()).await?;
+    /// let again = engine.operate_on(&seen, skip).await; // a double click
+    /// assert!(matches!(again, Err(Error::Refused { .. })));
+    /// # Ok(()) }
+    /// ```
+    pub async fn operate_on(&self, seen: &SagaView, operation: Operation) -> Result<(), Error> {
+        self.happen(seen.saga(), Event::Operator(operation), Some(seen.version())).await
     }
 
     /// Returns where a saga stands, as it is stored; `None` if there is no such saga.
@@ -380,10 +433,10 @@ impl Engine {
         &self.shared.name
     }
 
-    async fn happen(&self, saga: SagaId, event: Event) -> Result<(), Error> {
+    async fn happen(&self, saga: SagaId, event: Event, seen: Option<Version>) -> Result<(), Error> {
         let (responder, answer) = oneshot::channel();
-        let happening =
-            Happening { saga, event, message: None, responder: Some(responder), tried: None };
+        let responder = Some(responder);
+        let happening = Happening { seen, responder, ..Happening::new(saga, event, None) };
         self.ask(Request::Input(Input::Event(happening))).await?;
         answer.await.unwrap_or(Err(Error::Stopped))
     }

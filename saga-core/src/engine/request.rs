@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::definition::{Data, Definition};
 use crate::held::Held;
 use crate::machine::{Event, Origin, Status};
-use crate::store::{DeadLetter, HistoryRecord};
+use crate::store::{DeadLetter, HistoryRecord, Version};
 use crate::transport::{Delivery, Position, Record};
 use crate::{Error, IdempotencyKey, MessageId, SagaId};
 
@@ -64,8 +64,16 @@ pub(super) struct Happening {
     /// The message that said so.
     pub(super) message: Option<MessageId>,
     pub(super) responder: Option<oneshot::Sender<Result<(), Error>>>,
-    /// What a commit of it wrote that may have been made: a person's action must not be made again.
-    pub(super) tried: Option<HistoryRecord>,
+    /// The version of the saga that it is about, if it is about no other.
+    pub(super) seen: Option<Version>,
+    /// What commits of it wrote of which one may have been made: a person's action must not be made again.
+    pub(super) tried: Vec<HistoryRecord>,
+}
+
+impl Happening {
+    pub(super) const fn new(saga: SagaId, event: Event, message: Option<MessageId>) -> Self {
+        Self { saga, event, message, responder: None, seen: None, tried: Vec::new() }
+    }
 }
 
 /// Most deliveries of one tick: also those that mean nothing to the engine wait to be acknowledged.

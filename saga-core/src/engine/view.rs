@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::definition::Definition;
 use crate::machine::{Failure, Progress, Status, StepView};
-use crate::store::Snapshot;
+use crate::store::{Snapshot, Version};
 use crate::{Cause, IdempotencyKey, SagaData, SagaId, SagaName};
 
 /// Where a saga stands, as it is stored.
@@ -28,6 +28,12 @@ impl SagaView {
     #[must_use]
     pub const fn saga(&self) -> SagaId {
         self.snapshot.saga
+    }
+
+    /// Returns how often it was committed; each change of it is one more.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.snapshot.version
     }
 
     /// Returns the name of its definition.

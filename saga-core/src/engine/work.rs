@@ -12,8 +12,8 @@ use super::telemetry::Asked;
 use crate::definition::Definition;
 use crate::error::panic_text;
 use crate::machine::{
-    Decision, Event, Failure, HistoryEntry, HistoryKind, Ignored, OutgoingCommand, Progress,
-    Status, Verdict, decide, encode_history, parked_without_definition,
+    Decision, Event, Failure, HistoryEntry, HistoryKind, Ignored, OperatorAction, OutgoingCommand,
+    Progress, Status, Verdict, decide, encode_history, parked_without_definition,
 };
 use crate::message::{PAYLOAD_BYTES_MAX, describe};
 use crate::store::erased::DynSagaStore;
@@ -243,6 +243,11 @@ impl Work {
         self.version
     }
 
+    /// Returns true if anything was decided about it after it was committed so often.
+    pub(super) fn has_changed_since(&self, seen: Version) -> bool {
+        self.version != seen || self.is_dirty
+    }
+
     /// Returns what its next commit adds to its history.
     pub(super) fn record(&self) -> HistoryRecord {
         HistoryRecord { version: self.version.next(), entries: encode_history(&self.history) }
@@ -376,11 +381,16 @@ impl Work {
 
 /// Answers for a saga whose definition is not known here: its status is all that there is to go by.
 fn without_definition(status: Status, event: &Event) -> Verdict {
+    let is_cancel = match event {
+        Event::CancelRequested => true,
+        Event::Operator(operation) => matches!(operation.action, OperatorAction::Cancel),
+        _ => false,
+    };
     match event {
-        Event::CancelRequested if status == Status::Completed => {
-            Verdict::Refused("it has completed")
+        _ if is_cancel && status == Status::Completed => Verdict::Refused("it has completed"),
+        Event::Operator(_) if !is_cancel => {
+            Verdict::Refused("its definition is not registered here")
         }
-        Event::Operator(_) => Verdict::Refused("its definition is not registered here"),
         _ if status.is_final() => Verdict::Ignored(Ignored::Ended),
         _ => Verdict::Refused("its definition is not registered here"),
     }

@@ -296,13 +296,8 @@ impl Worker {
                 true => now,
                 false => self.reachable_since,
             };
-            batch.inputs.push(Input::Event(Happening {
-                saga,
-                event: Event::TimerFired { reachable_since },
-                message: None,
-                responder: None,
-                tried: None,
-            }));
+            let fired = Event::TimerFired { reachable_since };
+            batch.inputs.push(Input::Event(Happening::new(saga, fired, None)));
         }
     }
 
@@ -368,19 +363,17 @@ impl Worker {
             }
         };
         match &envelope.kind {
-            Kind::Reply(reply) => batch.inputs.push(Input::Event(Happening {
-                saga: reply.saga,
-                event: Event::Reply(ReplyEvent {
+            Kind::Reply(reply) => {
+                let answered = Event::Reply(ReplyEvent {
                     // The envelope makes sure of it.
                     command: envelope.causation.unwrap_or(envelope.id),
                     attempt: reply.attempt,
                     outcome: reply.outcome.clone(),
                     payload: envelope.payload,
-                }),
-                message: Some(envelope.id),
-                responder: None,
-                tried: None,
-            })),
+                });
+                let happening = Happening::new(reply.saga, answered, Some(envelope.id));
+                batch.inputs.push(Input::Event(happening));
+            }
             Kind::Fact => match self.start_from(&envelope, &delivery, is_redriven) {
                 Ok(Some(start)) => batch.inputs.push(Input::Start(start)),
                 Ok(None) => {}

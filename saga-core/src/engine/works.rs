@@ -10,7 +10,7 @@ use super::work::{Broken, Work};
 use super::worker::Worker;
 use crate::machine::{Event, Verdict};
 use crate::store::erased::DynSagaStore;
-use crate::store::{StoreError, Tick};
+use crate::store::{HistoryRecord, StoreError, Tick};
 use crate::{Error, SagaId, Timestamp};
 
 /// The sagas of a round, in the order that they were met.
@@ -59,10 +59,13 @@ impl Worker {
     ) -> Result<(), StoreError> {
         let mut made = Vec::new();
         for (place, Happening { saga, tried, .. }) in round.happenings.iter().enumerate() {
-            let Some(tried) = tried else { continue };
-            let is_later = works.get(*saga).is_some_and(|work| work.version() >= tried.version);
-            if is_later && self.store.history(*saga).await?.contains(tried) {
-                made.push(place);
+            let Some(work) = works.get(*saga) else { continue };
+            let can_be_made = |record: &HistoryRecord| record.version <= work.version();
+            if tried.iter().any(can_be_made) {
+                let history = self.store.history(*saga).await?;
+                if tried.iter().any(|record| history.contains(record)) {
+                    made.push(place);
+                }
             }
         }
         for place in made.into_iter().rev() {
@@ -152,6 +155,9 @@ impl Works {
         let Some(work) = self.get(happening.saga) else {
             return Came::ToNobody;
         };
+        if happening.seen.is_some_and(|seen| work.has_changed_since(seen)) {
+            return Came::Of(Verdict::Refused("it has changed since it was looked at; look again"));
+        }
         match work.decide(happening.event.clone(), now) {
             Ok(verdict) => {
                 work.cause = happening.message.or(work.cause);
@@ -164,14 +170,14 @@ impl Works {
         }
     }
 
-    /// Notes what a commit with an unknown end wrote for persons who act.
+    /// Notes what a commit with an unknown end wrote for persons who act; each of several may still be made.
     pub(super) fn note_tried(&self, round: &mut Round, came: &[Came]) {
         for (happening, came) in round.happenings.iter_mut().zip(came) {
             let is_applied = matches!(came, Came::Of(Verdict::Applied));
             if let (Event::Operator(_), true, Some(place)) =
                 (&happening.event, is_applied, self.place(happening.saga))
             {
-                happening.tried = Some(self.all[place].record());
+                happening.tried.push(self.all[place].record());
             }
         }
     }

@@ -67,7 +67,8 @@ pub enum OperatorAction {
         /// When it is to fire instead.
         to: Timestamp,
     },
-    /// Undo the saga, as [`Engine::cancel`](crate::Engine::cancel) does, with who and why on record.
+    /// Undo the saga, as [`Engine::cancel`](crate::Engine::cancel) does, with who and why in the entry of the cancel.
+    /// Nothing is done, and nothing noted, if it is being undone already or is undone.
     Cancel,
 }
 

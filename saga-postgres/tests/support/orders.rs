@@ -263,15 +263,23 @@ impl Shop {
 
     /// Starts the stock and an engine that talks to it, or has another one inside.
     pub(crate) fn open(&self, is_inside: bool) -> (RunningParticipant, Engine) {
+        self.open_over(self.fresh.store.clone(), is_inside)
+    }
+
+    /// The same, with an engine on this store.
+    pub(crate) fn open_over(
+        &self,
+        store: impl SagaStore<Connection = PgConnection>,
+        is_inside: bool,
+    ) -> (RunningParticipant, Engine) {
         let saga = first::<Order>(Saga::builder());
         let engine = if is_inside {
             let stock = self.handlers().build().expect("the handlers are sound");
-            let engine = Engine::builder(SHOP, self.fresh.store.clone()).saga(saga);
-            engine.local(stock).start().expect("the parts fit")
+            Engine::builder(SHOP, store).saga(saga).local(stock).start()
         } else {
-            self.engine([saga])
+            self.engine_on(store).saga(saga).start()
         };
-        (self.stock(), engine)
+        (self.stock(), engine.expect("the parts fit"))
     }
 
     pub(crate) fn goes_wrong(&self, order: &str, command: &str, trouble: Trouble) {
