@@ -136,7 +136,7 @@ impl Service {
             // What takes longer is waited for, without requests.
             let _ = tokio::time::timeout(DRAIN, workers.wait()).await;
         };
-        let (unserved, patience) = (unserved.drop_guard(), self.limits.patience);
+        let (unserved, patience) = (unserved.drop_guard(), self.limits.patience());
         parts.spawn(async move {
             http::serve(listener, router, patience, drained).await;
             drop(unserved);

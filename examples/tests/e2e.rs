@@ -50,7 +50,7 @@ const SETTLE: Duration = Duration::from_mins(1);
 /// The services have one set of topics on a broker.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// F01, F06, F13, I1, I3, I4, I8, I15, B1, B2, B3, B4.
+/// F01, F06, I1, I3, I4, I8, B1, B2, B3, B4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_order_is_lost_or_doubled_whatever_is_killed() {
     let _alone = ALONE.lock().await;

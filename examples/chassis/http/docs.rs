@@ -70,7 +70,7 @@ pub fn described(title: &str, routes: OpenApiRouter) -> Router {
     served.merge(SwaggerUi::new("/docs").url(OPENAPI, api))
 }
 
-/// Adds to each operation what any of them may answer.
+/// Adds to each operation what any of them may answer, but for the probes, which anybody may ask for as they like.
 fn describe_problems(api: &mut OpenApi) {
     let problem = || {
         let schema = Ref::from_schema_name(ShownProblem::name());
@@ -85,7 +85,9 @@ fn describe_problems(api: &mut OpenApi) {
         ("503", "The service cannot do this now; try again."),
     ];
     for item in api.paths.paths.values_mut() {
-        for operation in operations(item) {
+        let guarded =
+            operations(item).filter(|it| it.tags.iter().flatten().all(|tag| tag != PROBES));
+        for operation in guarded {
             for (status, description) in everywhere {
                 let response = ResponseBuilder::new()
                     .description(description)

@@ -6,14 +6,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
-use http_body_util::LengthLimitError;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -24,13 +24,14 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// So many clients are remembered before those are forgotten who ask for nothing any more.
 const CLIENTS_MAX: usize = 10_000;
 
-/// How much can be asked of a service.
+/// How much can be asked of a service, beside its probes and its description.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Most requests that are worked on at once; further ones are told to come later. 512 by default.
+    /// Most requests that are worked on at once; further ones are told to come later. 512 by default. One that is
+    /// answered by a stream counts until the stream begins.
     pub at_once: usize,
-    /// How long a client may take for the head of a request, and then for its body; and how long the answer may
-    /// take. 10 s by default.
+    /// How long a client may take for the head of a request, then for its body, and for anything that it is sent;
+    /// and how long it may take until an answer begins. 10 s by default, an hour at most.
     pub patience: Duration,
     /// How many requests a second one client may send for long, and twice that at once. 2,000 by default.
     pub per_second: NonZeroU32,
@@ -56,6 +57,13 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Returns how long somebody is waited for.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience.min(Duration::from_hours(1))
+    }
+}
+
 /// Lets requests for these routes pass only if who asks may, and if they are few and small enough; answers them in
 /// time. A customer may ask only if the routes are for customers: then each of them looks at the [`Caller`](super::Caller).
 pub fn guarded(
@@ -64,10 +72,11 @@ pub fn guarded(
     is_for_customers: bool,
     limits: Limits,
 ) -> OpenApiRouter {
-    let Limits { at_once, patience, per_second } = limits;
+    let Limits { at_once, per_second, .. } = limits;
+    let patience = limits.patience();
     let burst = per_second.saturating_mul(const { NonZeroU32::new(2).expect("not zero") });
     let rate = RateLimiter::keyed(Quota::per_second(per_second).allow_burst(burst));
-    let room = Semaphore::new(at_once);
+    let room = Semaphore::new(at_once.min(Semaphore::MAX_PERMITS));
     let guard = Guard { tokens, is_for_customers, rate, room, patience };
     routes.layer(from_fn_with_state(Arc::new(guard), pass))
 }
@@ -105,25 +114,29 @@ impl Guard {
         self.rate.check_key(&client).map_err(|not| Problem::too_often(wait(not)))
     }
 
-    async fn whole(&self, body: Body) -> Result<Bytes, Problem> {
-        let read = tokio::time::timeout(self.patience, to_bytes(body, BODY_BYTES_MAX));
-        match read.await {
+    async fn whole(&self, body: Body) -> Result<Vec<u8>, Problem> {
+        match tokio::time::timeout(self.patience, read(body)).await {
             Ok(Ok(body)) => Ok(body),
-            Ok(Err(error)) if is_too_large(&error) => Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                "the body is too large",
-            )),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let detail = "the body is too large";
+                Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail))
+            }
             Ok(Err(_)) => Err(Problem::invalid("body", "cannot be read")),
-            Err(_) => Err(Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "too-slow",
-                "the body did not come in time",
-            )),
+            Err(_) => {
+                let detail = "the body did not come in time";
+                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail))
+            }
         }
     }
 }
 
-fn is_too_large(error: &axum::Error) -> bool {
-    error.source().is_some_and(<dyn Error>::is::<LengthLimitError>)
+/// Reads a body to its end. What came in many pieces is kept as one.
+async fn read(body: Body) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+    let (mut body, mut whole) = (Limited::new(body, BODY_BYTES_MAX), Vec::new());
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole)
 }

@@ -1,4 +1,4 @@
-//! Serving connections, none of which can hold up the service for long.
+//! Serving connections: who is silent, slow, or takes nothing is let go after a while.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,18 +14,21 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tower::Layer as _;
 use tracing::{debug, warn};
 
-/// Most connections at once, each of which may have sent as much as the longest body: further ones wait to be taken.
+/// Most connections at once; further ones wait to be taken.
 const CONNECTIONS_MAX: usize = 2_048;
+/// Most bytes of a head, and of what is read ahead on a connection.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// How long a stop waits for requests in hand; what is streamed is cut off then.
 const GRACE: Duration = Duration::from_secs(3);
 /// How long nobody is let in if the system has no more connections.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stop` resolves, and then answers what was asked before. Who has not said what they want within
-/// `patience` is not served.
+/// `patience`, or takes nothing of an answer for as long, is not served.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -33,7 +36,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let mut server = Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(patience);
+    server.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(HEAD_BYTES_MAX);
     let connections = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut stop = pin!(stop);
@@ -45,7 +48,9 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer, place)) => {
-                let connection = TokioIo::new(stream);
+                let mut stream = TimeoutStream::new(stream);
+                stream.set_write_timeout(Some(patience));
+                let connection = TokioIo::new(Box::pin(stream));
                 let service = Extension(ConnectInfo(peer)).layer(router.clone());
                 let service = TowerToHyperService::new(service);
                 let connection = connections.watch(server.serve_connection(connection, service));
