@@ -40,7 +40,7 @@ impl Handle<Reserve, Conn> for Counter {
 
 /// F74: the longer it is away the less often it is asked, and those who wait do not come all at once.
 #[tokio::test]
-async fn f74_who_comes_back_is_not_run_over_by_those_who_waited() {
+async fn f74_a_participant_that_comes_back_is_not_flooded_by_those_who_waited() {
     let (clock, counter) = (ManualClock::new(), Counter::default());
     let db = database().clock(clock.clone());
     let backoff = Backoff::exponential(SECOND, SECOND * WAIT_SECONDS);

@@ -44,7 +44,10 @@ async fn go_through(told: &Told, case: &Case) {
     until(async || sagas.letters(&LetterFilter::all(), None, 1).await.expect("letters").is_empty())
         .await;
     until(async || unsent(&sagas).await.is_empty() && unsent(&effects).await.is_empty()).await;
-    one_outcome_each(&engine.history(saga).await.expect("history"));
+    let history = engine.history(saga).await.expect("history");
+    one_outcome_each(&history);
+    let acted = history.iter().filter(|it| it.kind == HistoryKind::Operator).count();
+    assert_eq!(acted, usize::from(scenario == Scenario::Parked), "a person acts once (I1)");
     relay.shutdown().await.expect("the relay ends in order");
     participant.shutdown().await.expect("the participant ends in order");
     engine.shutdown().await.expect("the engine ends in order");

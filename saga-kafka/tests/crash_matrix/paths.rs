@@ -152,12 +152,13 @@ pub(crate) fn local() -> impl Iterator<Item = Point> {
         ("L4 in the commit", engine, Call::CommitWith, during(300)),
         ("L5 after commit", engine, Call::CommitWith, Moment::After),
     ];
-    // The second step is begun again in a second transaction; what is refused is undone in the first.
+    // So many transactions, effects and commits pass before. The second step fails at first, which takes the first one
+    // back twice; it succeeds in the second commit. What is refused is undone in the first.
     let ways = [
-        ("a local step", Scenario::Local, 1, 1),
-        ("a local compensation", Scenario::LocalRefused, 0, 2),
+        ("a local step", Scenario::Local, [4, 3, 1]),
+        ("a local compensation", Scenario::LocalRefused, [0, 2, 0]),
     ];
-    ways.into_iter().flat_map(move |(of, scenario, transactions, effects)| {
+    ways.into_iter().flat_map(move |(of, scenario, [transactions, effects, commits])| {
         sides.into_iter().map(move |(name, service, call, moment)| Point {
             name,
             of,
@@ -165,7 +166,11 @@ pub(crate) fn local() -> impl Iterator<Item = Point> {
             service,
             since: Since::Begin,
             call,
-            pass: if service == handler { effects } else { transactions },
+            pass: match call {
+                Call::Begin => transactions,
+                Call::CommitWith => commits,
+                _ => effects,
+            },
             moment,
         })
     })

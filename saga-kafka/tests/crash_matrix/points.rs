@@ -95,7 +95,7 @@ pub(crate) enum Since {
     Received(Kind),
     /// Since a letter was handed out.
     Redriven,
-    /// Since the application asked for something.
+    /// Since the application asked for something, or a person did.
     Asked,
 }
 
