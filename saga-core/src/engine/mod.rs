@@ -436,7 +436,7 @@ impl Engine {
     async fn happen(&self, saga: SagaId, event: Event, seen: Option<Version>) -> Result<(), Error> {
         let (responder, answer) = oneshot::channel();
         let responder = Some(responder);
-        let happening = Happening { seen, responder, ..Happening::new(saga, event, None) };
+        let happening = Happening { responder, seen, ..Happening::new(saga, event, None) };
         self.ask(Request::Input(Input::Event(happening))).await?;
         answer.await.unwrap_or(Err(Error::Stopped))
     }
