@@ -147,6 +147,22 @@ pub(super) fn rounds(messages: &[Incoming]) -> Vec<Vec<usize>> {
     rounds
 }
 
+/// Sets apart what is tried again, with whatever comes behind it and has to do with it.
+pub(super) fn apart(messages: Vec<Incoming>) -> (Vec<Incoming>, Vec<Incoming>) {
+    let is_again = |it: &Incoming| it.command().is_some_and(|command| command.attempt > 1);
+    if !messages.iter().any(is_again) {
+        return (messages, Vec::new());
+    }
+    let mut touched = HashSet::new();
+    messages.into_iter().partition(|message| {
+        let is_apart = is_again(message) || message.touched().any(|id| touched.contains(&id));
+        if is_apart {
+            touched.extend(message.touched());
+        }
+        !is_apart
+    })
+}
+
 /// Returns the headers of an envelope that was found to be a command when it was received.
 pub(super) fn headers(envelope: &Envelope) -> &CommandHeaders {
     match &envelope.kind {

@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::Inbox;
-use super::barrier::{Barrier, Ruling, ids};
+use super::barrier::{Barrier, Ruling, apart, ids};
 use super::incoming::Incoming;
 use super::route::{Answer, DynCall, Route};
 use super::service::{BATCH_MAX, QUICK_BACKOFF, QUICK_TRIES, Service};
@@ -138,8 +138,12 @@ impl<S: Inbox> Service<S> {
                 return Ok(());
             }
             self.make_calls(external).await?;
-            self.handle_transactionals(&transactional).await?;
-            self.finish(transactional).await?;
+            // One that fails again does not take back what others have done.
+            let (first, again) = apart(transactional);
+            for commands in [first, again] {
+                self.handle_transactionals(&commands).await?;
+                self.finish(commands).await?;
+            }
             commands = self.calls.take_waiting();
         }
     }

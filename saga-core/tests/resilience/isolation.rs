@@ -1,7 +1,7 @@
 //! One bad element stops or delays only itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -269,4 +269,48 @@ async fn a_local_saga_that_cannot_turn_back_parks_and_holds_up_no_other() {
     // Both are in every tick together.
     let ends = tokio::join!(place(&engine, "o-1", "reserve:reject"), place(&engine, "o-2", ""));
     assert_eq!(ends, (Status::Parked, Status::Completed), "of the broken one and the other one");
+}
+
+/// Notes which orders it is asked about, and is always busy for one of them.
+#[derive(Clone, Default)]
+struct Busy(Arc<Mutex<Vec<String>>>);
+
+impl Busy {
+    fn asked_about(&self, is_it: impl Fn(&str) -> bool) -> usize {
+        self.0.lock().expect("nobody panics").iter().filter(|order| is_it(order)).count()
+    }
+}
+
+impl Handle<Reserve, Conn> for Busy {
+    async fn handle(&self, command: Reserve, cx: &mut Context<'_, Conn>) -> HandlerResult<Done> {
+        self.0.lock().expect("nobody panics").push(command.order.clone());
+        if command.order == "poison" {
+            return Err("busy".into());
+        }
+        cx.connection().push(command.order);
+        Ok(Reply::succeeded(Done {}))
+    }
+}
+
+/// I12: what is tried again stands apart from what comes with it.
+#[tokio::test]
+async fn what_fails_again_takes_back_nothing_of_others() {
+    const OTHERS: usize = 100;
+    let (transport, db, busy) = (MemoryTransport::new(), database(), Busy::default());
+    let mut commands: Vec<_> =
+        (0..OTHERS).map(|number| reserve(&format!("o-{number}"), "")).collect();
+    let mut poison = reserve("poison", "");
+    let mut envelope = Envelope::decode(poison.value).expect("it was encoded");
+    if let Kind::Command(headers) = &mut envelope.kind {
+        headers.attempt = 2;
+    }
+    poison.value = envelope.encode();
+    commands.insert(OTHERS / 2, poison);
+    send(&transport, commands).await;
+    let stock = Participant::builder(STOCK).handle::<Reserve>(busy.clone()).build();
+    let stock = stock.expect("sound").start(db.clone(), transport);
+    until("the others are served", || db.read(Vec::len) == OTHERS).await;
+    until("it was tried", || busy.asked_about(|order| order == "poison") > 0).await;
+    stock.shutdown().await.expect("an orderly end");
+    assert_eq!(busy.asked_about(|order| order != "poison"), OTHERS, "each is asked about once");
 }
