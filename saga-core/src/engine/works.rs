@@ -58,7 +58,8 @@ impl Worker {
         works: &mut Works,
     ) -> Result<(), StoreError> {
         let mut made = Vec::new();
-        for (place, Happening { saga, tried, .. }) in round.happenings.iter().enumerate() {
+        let happenings = round.happenings.iter().enumerate();
+        for (place, Happening { saga, tried, .. }) in happenings.filter(|it| it.1.was_tried()) {
             let Some(work) = works.get(*saga) else { continue };
             let can_be_made = |record: &HistoryRecord| record.version <= work.version();
             if tried.iter().any(can_be_made) {
@@ -194,6 +195,10 @@ impl Works {
 }
 
 impl Happening {
+    const fn was_tried(&self) -> bool {
+        !self.tried.is_empty()
+    }
+
     pub(super) fn respond(self, came: &Came) {
         match came {
             Came::Of(Verdict::Ignored(reason)) => {
