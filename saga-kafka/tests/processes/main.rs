@@ -182,9 +182,10 @@ fn a_process_that_stands_still_and_wakes_doubles_nothing() {
     });
 }
 
-/// F04, I12: each time is noted before the handler is called, and outlives the process.
+/// F04, I12: each time is noted before the handler is called, and outlives the process. It is given up after three
+/// deaths, each time that it is delivered: as it was not acknowledged yet, a member that joins may get it again.
 #[test]
-fn a_command_that_kills_whoever_carries_it_out_is_given_up_after_three_deaths() {
+fn a_command_that_kills_whoever_carries_it_out_is_given_up_and_the_others_go_on() {
     const ORDERS: usize = 50;
     alone(async {
         let world = World::new(PARTITIONS).await;
@@ -193,16 +194,19 @@ fn a_command_that_kills_whoever_carries_it_out_is_given_up_after_three_deaths() 
         let others = orders("o", ORDERS);
         world.place(&others, "").await;
         let (mut deaths, began) = (0, Instant::now());
-        while world.list(Status::Parked).await.is_empty() {
-            assert!(began.elapsed() < world::PATIENCE, "not parked after {deaths} deaths");
+        let is_over = async || {
+            let completed = world.list(Status::Completed).await.len();
+            (world.list(Status::Parked).await.len(), completed) == (1, ORDERS)
+        };
+        while !is_over().await {
+            assert!(began.elapsed() < 2 * world::PATIENCE, "not over after {deaths} deaths");
             deaths += world.revive(&mut processes);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        world.have_ended(ORDERS, Status::Completed).await;
-        println!("{deaths} deaths in {:?}", began.elapsed());
-        assert_eq!(deaths, 3);
         let calls = "select count(*) from {schema}.call where key = $1";
-        assert_eq!(world.count(calls, "killer-0 Reserve").await, 3);
+        let calls = world.count(calls, "killer-0 Reserve").await;
+        println!("{deaths} deaths in {:?}", began.elapsed());
+        assert!((3..=9).contains(&calls), "{calls} processes died");
         world.used_up_no_attempt(&others).await;
         world.audit(&others).await;
         Process::stop_all(processes).await;

@@ -204,8 +204,10 @@ impl World {
             let version = snapshot.expect("it was listed").version;
             let history = self.sagas.store.history(saga.saga).await.expect("history");
             let versions: Vec<_> = history.iter().map(|record| record.version.0).collect();
-            let all: Vec<_> = (1..=version.0).collect();
-            assert_eq!(versions, all, "no gap and no fork (I10)");
+            // A commit that only says when to look again has no history.
+            let is_one_line =
+                versions.is_sorted_by(|a, b| a < b) && versions.last() <= Some(&version.0);
+            assert!(is_one_line, "no fork (I10): {versions:?} up to {version:?}");
         }
         let mut effects = self.effects.effects().await;
         effects.sort();
