@@ -8,7 +8,7 @@ use std::time::Duration;
 use saga_core::definition::Definition;
 use saga_core::message::{CommandHeaders, Envelope, Kind, Outcome};
 use saga_core::{MessageId, StepName};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::audit::Audit;
 use super::clock::SimulatedClock;
@@ -27,8 +27,8 @@ pub(super) struct Scene {
     clock: SimulatedClock,
     definition: Arc<Definition>,
     shared: Arc<Mutex<Shared>>,
-    /// The saga has come to rest.
-    is_over: Arc<watch::Sender<bool>>,
+    /// Closed once the saga has come to rest: who waits for that goes on in the order in which they came.
+    under_way: Arc<Semaphore>,
     /// How many commands were sent so far.
     sent: Arc<watch::Sender<usize>>,
 }
@@ -107,7 +107,7 @@ impl Scene {
             clock,
             definition: Arc::clone(definition),
             shared: Arc::new(Mutex::new(shared)),
-            is_over: Arc::new(watch::Sender::new(false)),
+            under_way: Arc::new(Semaphore::new(0)),
             sent: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -142,13 +142,13 @@ impl Scene {
 
     /// Lets arrive what was held back.
     pub(super) fn over(&self) {
-        self.is_over.send_replace(true);
+        self.under_way.close();
     }
 
     /// Waits until what was held back may arrive.
     pub(super) async fn is_over(&self) {
-        let mut over = self.is_over.subscribe();
-        over.wait_for(|over| *over).await.expect("the scene keeps the sender");
+        // It has nothing to give, so this ends when it is closed.
+        let _ = self.under_way.acquire().await;
     }
 
     /// Waits until so many different commands were sent.
