@@ -273,15 +273,20 @@ async fn a_timer_that_is_moved_in_a_commit_with_an_unknown_end_fires_once() {
     close(engine, stock).await;
 }
 
+/// Lets a stock that stops then set aside what it was told of an order.
+async fn set_one_aside(shop: &Shop) {
+    let stock = shop.stock();
+    shop.goes_wrong("o-1", "told", FailsForGood);
+    shop.tell(&["o-1"]).await;
+    letters_are(shop, 1).await;
+    stock.shutdown().await.expect("an orderly end");
+}
+
 /// F36, I4, I11.
 #[tokio::test]
 async fn a_letter_that_is_redriven_twice_takes_effect_once() {
     let shop = Shop::new().await;
-    let stock = shop.stock();
-    shop.goes_wrong("o-1", "told", FailsForGood);
-    shop.tell(&["o-1"]).await;
-    letters_are(&shop, 1).await;
-    stock.shutdown().await.expect("an orderly end");
+    set_one_aside(&shop).await;
     shop.mend();
     let all = LetterFilter::all();
     let id = letters(&shop).await[0].id;
@@ -330,11 +335,7 @@ async fn a_letter_that_is_discarded_twice_is_gone_once_and_what_waits_behind_it_
 #[tokio::test]
 async fn what_is_done_to_a_letter_and_its_entry_are_one_commit() {
     let shop = Shop::new().await;
-    let stock = shop.stock();
-    shop.goes_wrong("o-1", "told", FailsForGood);
-    shop.tell(&["o-1"]).await;
-    letters_are(&shop, 1).await;
-    stock.shutdown().await.expect("an orderly end");
+    set_one_aside(&shop).await;
     let before = letters(&shop).await;
     let ids = [(before[0].id, Duration::ZERO)];
     for action in [LetterAction::Redrive, LetterAction::Discard] {

@@ -1,4 +1,4 @@
-//! The broker, without what an earlier run left on it.
+//! The broker: rid of what an earlier run left on it, and read from the beginning of a topic to its end.
 
 use std::env;
 use std::time::Duration;
