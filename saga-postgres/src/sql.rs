@@ -151,7 +151,11 @@ const LIST: &str = "select id, name, definition_version, key, status, started_at
 const PURGE_SAGAS: &str = "select sagas, last \
     from {schema}.purge_sagas(now() - $1 * interval '1 microsecond', $2, $3)";
 
-const FORGET_INBOX: &str = "select {schema}.forget_inbox(now() - $1 * interval '1 microsecond')";
+/// Attempts are few: they end with their commands, but for those at what was given up.
+const FORGET_INBOX: &str = "with moment as (select now() - $1 * interval '1 microsecond' as it), \
+    old as (delete from {schema}.inbox_attempt a using moment \
+        where a.command_id < {schema}.first_id(date_trunc('minute', moment.it))) \
+    select {schema}.forget_inbox(moment.it) from moment";
 
 /// The columns of a letter, of the table or the statement that is called `d`.
 macro_rules! letter {

@@ -31,6 +31,7 @@ macro_rules! __purge_laws {
             a_purge_looks_at_one_page_after_another
             a_purged_record_is_told_from_one_that_never_was
             a_purged_command_cannot_be_recorded
+            attempts_at_old_commands_are_forgotten
         }
     };
 }
@@ -159,6 +160,17 @@ pub async fn a_purged_command_cannot_be_recorded<F: Fixture<Store: Purge + Inbox
     assert_conflict(&record(&fixture, again).await, "a record of a purged command");
     assert_eq!(fixture.effects().await.len(), 1, "the second effect must be undone");
     assert_eq!(unsent(store, &lane).await, [], "a conflict must send nothing");
+}
+
+/// Nobody asks any more how often a command was begun that is not carried out again.
+pub async fn attempts_at_old_commands_are_forgotten<F: Fixture<Store: Purge + Inbox>>(fixture: F) {
+    let (store, commands) = (fixture.store(), [MessageId(old(3)), MessageId::now()]);
+    let unfinished = async || store.unfinished(&commands).await.expect("unfinished");
+    store.begin_attempts(&commands).await.expect("begin_attempts");
+    purge_inbox(store, 100 * HOUR, ALL).await;
+    assert_eq!(unfinished().await.len(), 2, "neither is as old as that");
+    assert_eq!(purge_inbox(store, 2 * HOUR, ALL).await, 0, "there is no record to purge");
+    assert_eq!(unfinished().await, [(commands[1], 1)], "that of the old one is forgotten");
 }
 
 /// An id as it was made some hours ago.

@@ -87,14 +87,17 @@ impl<S: Inbox> Service<S> {
     }
 
     async fn carry_out_carefully(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
-        let ids = ids(&commands);
+        let mut ids = ids(&commands);
+        ids.extend(commands.iter().filter_map(Incoming::given_up));
         let unfinished = Outage::outlasted(&self.stop, || self.store.unfinished(&ids)).await?;
         let deaths: HashMap<_, _> = unfinished.into_iter().collect();
+        let is_given_up = |it: &Incoming| it.given_up().is_some_and(|id| deaths.contains_key(&id));
         // What has to do with a suspect before it does not overtake it.
         let mut behind = HashSet::new();
         let (suspects, fresh): (Vec<_>, Vec<_>) = commands.into_iter().partition(|it| {
-            let is_alone =
-                deaths.contains_key(&it.id) || it.touched().any(|id| behind.contains(&id));
+            let is_alone = deaths.contains_key(&it.id)
+                || is_given_up(it)
+                || it.touched().any(|id| behind.contains(&id));
             behind.extend(it.touched().filter(|_| is_alone));
             is_alone
         });
@@ -103,20 +106,27 @@ impl<S: Inbox> Service<S> {
             self.await_calls().await?;
             let id = suspect.id;
             let deaths = deaths.get(&id).copied().unwrap_or_default();
-            if deaths < DEATHS_MAX {
+            if deaths >= DEATHS_MAX || is_given_up(&suspect) {
+                error!(message = %id, "not carried out any more: whoever began it died");
+                self.give_up(suspect).await?;
+            } else {
                 warn!(message = %id, deaths, "carried out alone: whoever began it, or one before it, died");
                 self.carry_out_counted(vec![suspect]).await?;
                 self.await_calls().await?;
-            } else {
-                error!(message = %id, deaths, "not carried out any more: whoever began it died");
-                let message = format!("{deaths} processes died while they carried it out");
-                self.answer_failure(&suspect, &Failure::terminal(message)).await?;
-                // Who retries it after a look has all tries anew.
-                self.care.begun.insert(id, (suspect.partition(), false));
-                self.finish(vec![suspect]).await?;
             }
         }
         Ok(())
+    }
+
+    /// Answers a command that it failed, or sets a fact aside, and again as often as it is delivered.
+    async fn give_up(&mut self, suspect: Incoming) -> Result<(), Error> {
+        let note = Vec::from_iter(suspect.given_up());
+        Outage::outlasted(&self.stop, || self.store.begin_attempts(&note)).await?;
+        let message = format!("{DEATHS_MAX} processes died while they carried it out");
+        self.answer_failure(&suspect, &Failure::terminal(message)).await?;
+        // Who retries it after a look has all tries anew.
+        self.care.begun.insert(suspect.id, (suspect.partition(), false));
+        self.finish(vec![suspect]).await
     }
 
     async fn carry_out_counted(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {

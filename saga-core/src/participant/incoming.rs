@@ -93,6 +93,13 @@ impl Incoming {
         Partition { topic: self.delivery.position.topic.clone(), number: self.lane() }
     }
 
+    /// Returns the id under which it is on record that a command is not carried out any more: an id of this one
+    /// sending, for whoever retries it after a look sends it anew. A fact has none; it is set aside instead.
+    pub(super) fn given_up(&self) -> Option<MessageId> {
+        let sent = self.envelope.timestamp.as_micros().to_be_bytes();
+        self.command().map(|_| derived_id(&self.envelope, fnv1a(FNV, &sent)))
+    }
+
     /// Returns what it has to do with: its saga or its key, itself, and what it compensates.
     pub(super) fn touched(&self) -> impl Iterator<Item = Uuid> + use<> {
         let of = match self.command() {
@@ -128,16 +135,20 @@ fn key_id(fact: &Delivery) -> Option<Uuid> {
 ///
 /// It is stored, so it never changes.
 fn inbox_id(participant: &ParticipantName, fact: &Envelope) -> MessageId {
+    derived_id(fact, fnv1a(FNV, participant.as_str().as_bytes()))
+}
+
+/// Returns another id of a message that is as old as the message.
+fn derived_id(message: &Envelope, hash: u64) -> MessageId {
     // The random part of an id of version 7; its time and its version stay.
     const RANDOM: u64 = (1 << 62) - 1;
-    let hash = fnv1a(FNV, participant.as_str().as_bytes());
-    if fact.id.0.get_version_num() == 7 {
-        return MessageId(Uuid::from_u128(fact.id.0.as_u128() ^ u128::from(hash & RANDOM)));
+    if message.id.0.get_version_num() == 7 {
+        return MessageId(Uuid::from_u128(message.id.0.as_u128() ^ u128::from(hash & RANDOM)));
     }
     // Another producer's: what is purged by age needs to have one.
-    let hash = fnv1a(hash, fact.id.as_bytes()) & RANDOM;
+    let hash = fnv1a(hash, message.id.as_bytes()) & RANDOM;
     let random = u128::from(hash) | (7 << 76) | (2 << 62);
-    MessageId(Uuid::from_u128(first_at(fact.timestamp).as_u128() | random))
+    MessageId(Uuid::from_u128(first_at(message.timestamp).as_u128() | random))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::SagaId;
 /// - `a_purge_looks_at_one_page_after_another`.
 /// - `a_purged_record_is_told_from_one_that_never_was`.
 /// - `a_purged_command_cannot_be_recorded`: nothing of the transaction is written.
+/// - `attempts_at_old_commands_are_forgotten`.
 pub trait Purge: Send + Sync + 'static {
     /// Removes the completed and compensated sagas that ended longer than `age` ago, with their
     /// histories and keys, among the next `limit` sagas after `after`. Others it leaves alone.
@@ -37,7 +38,7 @@ pub trait Purge: Send + Sync + 'static {
     ) -> impl Future<Output = Result<PurgedSagas, StoreError>> + Send;
 
     /// Removes the inbox records of up to `limit` commands whose sagas started longer than `age` ago,
-    /// and returns how many. Before it removes any it makes durable that they may be missing
+    /// and returns how many, and all attempts at such commands. Before it removes any it makes durable that they may be missing
     /// ([`Remembered::purged_below`](crate::participant::Remembered::purged_below)).
     ///
     /// # Errors

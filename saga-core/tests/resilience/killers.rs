@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use saga_core::message::{Kind, Outcome};
@@ -124,29 +125,69 @@ async fn f04_a_command_that_is_cut_off_again_and_again_is_not_taken_for_a_killer
     assert_eq!(db.read(Vec::len), 1);
 }
 
+/// F04, I11: what was given up and is delivered again is answered again. Only who sends it anew has all tries anew.
+#[tokio::test]
+async fn f04_a_command_that_was_given_up_is_carried_out_again_only_if_it_is_sent_anew() {
+    let (transport, db, mortal) = (MemoryTransport::new(), database(), Mortal::default());
+    let fatal = reserve("fatal", "fatal");
+    send(&transport, vec![fatal.clone()]).await;
+    for _ in 0..3 {
+        let process = Process::start(&mortal, &db, &transport);
+        mortal.dying.notified().await;
+        process.kill();
+    }
+    let participant = mortal.start(&db, &transport);
+    first_replies(&transport, &fatal, 1).await;
+    // Who had sent it died before that was on record.
+    send(&transport, vec![fatal.clone()]).await;
+    first_replies(&transport, &fatal, 2).await;
+    participant.shutdown().await.expect("an orderly end");
+    send(&transport, vec![fatal.clone()]).await;
+    let participant = mortal.start(&db, &transport);
+    first_replies(&transport, &fatal, 3).await;
+    assert_eq!(mortal.begun("fatal"), 3, "it is not carried out, however often it comes");
+
+    mortal.is_healed.store(true, SeqCst);
+    send(&transport, vec![sent_anew(&fatal)]).await;
+    let outcomes = first_replies(&transport, &fatal, 4).await;
+    let [given_up @ .., Outcome::Succeeded] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!(given_up.len(), 3);
+    assert!(given_up.iter().all(|it| matches!(it, Outcome::FailedPermanently(_))), "{outcomes:?}");
+    participant.shutdown().await.expect("an orderly end");
+}
+
+/// Returns a command as it is sent when somebody has the saga try again.
+fn sent_anew(record: &Record) -> Record {
+    let envelope = envelope(&record.value);
+    let timestamp = envelope.timestamp + Duration::from_secs(60);
+    Record { value: Envelope { timestamp, ..envelope }.encode(), ..record.clone() }
+}
+
 /// How a command was answered.
 pub(crate) async fn replies(transport: &MemoryTransport, to: &Record) -> Vec<Outcome> {
+    first_replies(transport, to, 1).await
+}
+
+/// How a command was answered, once it was so many times.
+async fn first_replies(transport: &MemoryTransport, to: &Record, count: usize) -> Vec<Outcome> {
     let command = envelope(&to.value).id;
     let group = ParticipantName::new("eavesdropper");
     let subscription = Subscription { group, topics: vec![STOCK.events()] };
     let mut subscriber = transport.subscriber(subscription).await.expect("joined");
-    loop {
+    let mut outcomes = Vec::new();
+    while outcomes.len() < count {
         let Received::Deliveries(events) = subscriber.receive(10_000).await.expect("received")
         else {
             continue;
         };
         let events = events.iter().map(|it| envelope(&it.value));
         let ours = events.filter(|it| it.causation == Some(command));
-        let outcomes: Vec<_> = ours
-            .filter_map(|it| match it.kind {
-                Kind::Reply(reply) => Some(reply.outcome),
-                _ => None,
-            })
-            .collect();
-        if !outcomes.is_empty() {
-            return outcomes;
-        }
+        outcomes.extend(ours.filter_map(|it| match it.kind {
+            Kind::Reply(reply) => Some(reply.outcome),
+            _ => None,
+        }));
     }
+    outcomes
 }
 
 fn envelope(value: &Bytes) -> Envelope {

@@ -253,7 +253,14 @@ fn members(group: &str) -> usize {
     let brokers = env::var("KAFKA_BROKERS").expect("there is a broker");
     let client: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", brokers).create().expect("a client");
-    let list = client.fetch_group_list(Some(group), Duration::from_secs(10)).expect("an answer");
+    let list = match client.fetch_group_list(Some(group), Duration::from_secs(10)) {
+        Ok(list) => list,
+        // A broker that has just made the topic of the groups has no coordinator for a moment.
+        Err(error) => {
+            println!("the members of {group} are not known yet: {error}");
+            return 0;
+        }
+    };
     let settled = list.groups().iter().filter(|it| it.state() == "Stable");
     settled.map(|it| it.members().len()).sum()
 }

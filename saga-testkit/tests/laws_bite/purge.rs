@@ -15,4 +15,6 @@ crate::bites! {
         HidesWhatItPurged IgnoresLimits PurgesNothing;
     a_purged_command_cannot_be_recorded:
         SwallowsConflicts SendsInSpiteOfAConflict CommitsTheEffectFirst;
+    attempts_at_old_commands_are_forgotten:
+        PurgesNothing;
 }

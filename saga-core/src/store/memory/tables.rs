@@ -369,6 +369,7 @@ impl Tables {
     pub(super) fn purge_inbox(&mut self, started_before: Timestamp, limit: usize) -> usize {
         let below = MessageId(first_at(started_before));
         let below = *self.purged_below.insert(self.purged_below.map_or(below, |it| it.max(below)));
+        self.attempts = self.attempts.split_off(&below);
         let page: Vec<_> =
             self.inbox.range(..below).map(|(&command, _)| command).take(limit).collect();
         page.iter().filter(|command| self.inbox.remove(command).is_some()).count()
