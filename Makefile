@@ -70,9 +70,13 @@ load: ## Drive the system that `make up` started: RATE=500 orders a second for S
     $(if $(TABLE),--table examples/README.md) $$(scripts/system processes)
 
 .PHONY: e2e
-e2e: ## The long run: the example services with faults injected
+e2e: ## The long run: the example services with faults injected; RUNNING=1 takes those of `make up` or `docker compose up` as they are
+ifdef RUNNING
+	$(CARGO) test -p examples --test e2e $(CARGO_FLAGS) -- --nocapture --ignored
+else
 	$(CARGO) build -p examples --examples $(CARGO_FLAGS)
 	$(with_services); $(CARGO) test -p examples --test e2e $(CARGO_FLAGS) -- --nocapture
+endif
 
 .PHONY: browser
 browser: ## The pages at /docs in a headless Chromium, installed if it is missing: one places an order

@@ -2,6 +2,7 @@
 //! and every process killed again and again. Afterwards the books must be right to the cent.
 //!
 //! `make e2e` runs it; `E2E_SEED` repeats the choices of an earlier run, `E2E_ROUNDS=60` kills ten times as often.
+//! `make e2e RUNNING=1` takes services that somebody else has started, and leaves trouble to them.
 
 mod support;
 
@@ -15,14 +16,20 @@ mod collector;
 mod customers;
 #[path = "e2e/dice.rs"]
 mod dice;
+#[path = "e2e/laws.rs"]
+mod laws;
 #[path = "e2e/orders.rs"]
 mod orders;
 #[path = "e2e/secrets.rs"]
 mod secrets;
 #[path = "e2e/services.rs"]
 mod services;
+#[path = "e2e/shown.rs"]
+mod shown;
 #[path = "e2e/traces.rs"]
 mod traces;
+#[path = "e2e/trouble.rs"]
+mod trouble;
 
 use std::env;
 use std::sync::Arc;
@@ -33,17 +40,16 @@ use books::Books;
 use customers::Customers;
 use dice::Dice;
 use orders::Plan;
-use services::{SERVICES, Services};
+use services::Services;
+use shown::{Shop, Shown};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use trouble::{ROUND, make_trouble, schedule};
 
 const ORDERS: usize = 1000;
-/// Each service is killed once a round, at a random moment of it.
 const ROUNDS: u32 = 6;
-/// Long enough for a killed member of a group to be missed (6 s), and for work after that.
-const ROUND: Duration = Duration::from_secs(9);
-/// How long a service stands still: long enough to be missed as well.
-const PAUSE: Duration = Duration::from_secs(8);
+/// How long the orders are spread over if others make the trouble.
+const PACE: Duration = Duration::from_secs(30);
 /// How long after the last trouble the last order may end.
 const SETTLE: Duration = Duration::from_mins(1);
 
@@ -62,6 +68,7 @@ async fn no_order_is_lost_or_doubled_whatever_is_killed() {
     broker::clean().await;
     let mut services = Services::start(&mut dice, &[]).await;
     let mut books = Books::open(&services).await;
+    let shown = Shown::open(services.shop()).await;
     let rounds = env::var("E2E_ROUNDS").map_or(ROUNDS, |it| it.parse().expect("a number"));
     println!(
         "e2e: the services are ready; {ORDERS} orders, {rounds} rounds of kills, then pauses and restarts"
@@ -91,7 +98,8 @@ async fn no_order_is_lost_or_doubled_whatever_is_killed() {
     println!("e2e: {}", books.progress(&accepted).await);
     println!("e2e: {:.1} s after the last trouble", last.elapsed().as_secs_f64());
 
-    let mut violations = books.audit(&plan, &services.orders()).await;
+    let mut violations = books.audit(&plan).await;
+    violations.extend(shown.audit(&plan).await);
     if !is_settled {
         violations.insert(0, format!("not everything had ended {SETTLE:?} after the last trouble"));
     }
@@ -104,57 +112,24 @@ async fn no_order_is_lost_or_doubled_whatever_is_killed() {
     println!("e2e: every law holds, after {:.0} s", started.elapsed().as_secs_f64());
 }
 
-/// Something that happens to a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Trouble {
-    /// It is killed, and started again at once.
-    Killed,
-    /// It stands still, and the others go on.
-    Paused,
-    /// It goes on, and does not know that it stood still.
-    Resumed,
-    /// It is asked to stop, and started again.
-    Restarted,
-}
+/// B1, B2, B3, B4: as far as the interfaces show it, of services that anybody may kill meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it needs a system that runs: `make up`, then `make e2e RUNNING=1`"]
+async fn a_system_that_runs_keeps_its_books() {
+    let mut dice = Dice::from_environment("E2E_SEED");
+    let plan = Arc::new(Plan::new(ORDERS, &mut dice));
+    let shop = Shop::running();
+    shop.supply(dice.seed()).await;
+    let shown = Shown::open(shop.clone()).await;
+    println!("e2e: {ORDERS} orders within {PACE:?}; nobody else is to order until they have ended");
 
-/// Returns what happens when, to which service: each is killed once a round, then each stands still, then each is
-/// restarted as for an upgrade.
-fn schedule(rounds: u32, dice: &mut Dice) -> Vec<(Duration, &'static str, Trouble)> {
-    let mut all = Vec::new();
-    let mut begin = Duration::ZERO;
-    let mut in_round =
-        |begin: Duration| SERVICES.map(|it| (begin + dice.duration_below(ROUND), it));
-    for _ in 0..rounds {
-        all.extend(in_round(begin).map(|(at, name)| (at, name, Trouble::Killed)));
-        begin += ROUND;
-    }
-    for (at, name) in in_round(begin) {
-        all.extend([(at, name, Trouble::Paused), (at + PAUSE, name, Trouble::Resumed)]);
-    }
-    begin += ROUND + PAUSE;
-    all.extend(in_round(begin).map(|(at, name)| (at, name, Trouble::Restarted)));
-    all.sort();
-    all
-}
-
-/// Makes all of it happen; returns when the last of it did.
-async fn make_trouble(
-    schedule: &[(Duration, &str, Trouble)],
-    services: &mut Services,
-    accepted: &AtomicUsize,
-    books: &mut Books,
-) -> Instant {
-    let started = Instant::now();
-    for &(at, name, trouble) in schedule {
-        sleep_until(started + at).await;
-        match trouble {
-            Trouble::Killed => services.kill_and_restart(name),
-            Trouble::Paused => services.pause(name),
-            Trouble::Resumed => services.resume(name),
-            Trouble::Restarted => services.stop_and_restart(name).await,
-        }
-        let (seconds, progress) = (started.elapsed().as_secs(), books.progress(accepted).await);
-        println!("e2e: {seconds:>3} s: {name} {trouble:?}; {progress}");
-    }
-    Instant::now()
+    let (started, accepted) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+    let customers = Customers { plan: Arc::clone(&plan), accepted, pace: PACE };
+    customers.order(shop.orders, dice.fork()).await;
+    println!("e2e: {:>3} s: all are accepted", started.elapsed().as_secs());
+    let is_settled = timeout(SETTLE, shown.settled(&plan)).await.is_ok();
+    let violations = shown.audit(&plan).await;
+    assert!(violations.is_empty(), "with seed {}:\n  {}", dice.seed(), violations.join("\n  "));
+    assert!(is_settled, "everything had ended within {SETTLE:?}");
+    println!("e2e: every law holds, after {:.0} s", started.elapsed().as_secs_f64());
 }

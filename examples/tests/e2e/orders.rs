@@ -23,7 +23,7 @@ pub(crate) enum Fate {
 pub(crate) struct PlannedOrder {
     pub(crate) id: String,
     pub(crate) fate: Fate,
-    user: &'static str,
+    pub(crate) user: &'static str,
     pub(crate) amount: Money,
     items: Vec<(&'static str, i64)>,
 }
@@ -54,7 +54,7 @@ impl Plan {
         i64::try_from(count).expect("a small number")
     }
 
-    fn confirmed(&self) -> impl Iterator<Item = &PlannedOrder> {
+    pub(crate) fn confirmed(&self) -> impl Iterator<Item = &PlannedOrder> {
         self.0.iter().filter(|order| order.fate == Fate::Confirmed)
     }
 
@@ -93,10 +93,11 @@ impl PlannedOrder {
         if fate == Fate::OutOfStock {
             items.push(("moon-rock", 1));
         }
-        Self { id: format!("e2e-{number}"), fate, user, amount, items }
+        // No two runs place the same orders.
+        Self { id: format!("e2e-{}-{number}", dice.seed()), fate, user, amount, items }
     }
 
-    fn goods(&self) -> &[(&'static str, i64)] {
+    pub(crate) fn goods(&self) -> &[(&'static str, i64)] {
         if self.items.is_empty() { &[DEFAULT_ITEM] } else { &self.items }
     }
 

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::broker;
 use crate::dice::Dice;
+use crate::shown::Shop;
 use crate::support::database::Databases;
 use crate::support::programs;
 
@@ -83,6 +84,12 @@ impl Services {
 
     pub(crate) fn orders(&self) -> Client {
         self.0[0].client()
+    }
+
+    /// Returns the interfaces of those that have books.
+    pub(crate) fn shop(&self) -> Shop {
+        let [orders, payments, inventory] = [0, 1, 2].map(|it| self.0[it].client());
+        Shop { orders, payments, inventory }
     }
 
     /// Returns the names of the metrics that the services show.
