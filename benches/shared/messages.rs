@@ -31,6 +31,7 @@ pub fn command(id: MessageId, saga: SagaId, order: u64) -> Envelope {
         saga,
         step: Reserve::NAME,
         attempt: 1,
+        attempts_before: 0,
         compensates: None,
         reply_partition: Some(0),
     };

@@ -272,6 +272,7 @@ fn the_largest_payload_with_the_longest_headers_fits_an_envelope() {
         saga: SagaId::now(),
         step: StepName::parse(longest()).expect("a step"),
         attempt: u32::MAX,
+        attempts_before: u32::MAX,
         compensates: Some(MessageId::now()),
         reply_partition: Some(u32::MAX),
     });

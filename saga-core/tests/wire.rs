@@ -89,8 +89,11 @@ fn an_envelope_keeps_its_format() {
         reply_partition: Some(0),
         outcome: Outcome::Rejected.into(),
         reason: "card-declined".into(),
+        attempts_before: 0,
     };
     keeps_its_format("EventEnvelope.v1", &envelope);
+    let retried = EventEnvelope { attempts_before: 1, ..envelope };
+    keeps_its_format("EventEnvelope.retried", &retried);
 }
 
 #[test]
@@ -105,6 +108,7 @@ fn a_saga_state_keeps_its_format() {
         succeeded: true,
         refused: false,
         command: uuid(5),
+        attempts_before: 0,
     };
     let states = [
         State::Unspecified,
@@ -137,6 +141,8 @@ fn a_saga_state_keeps_its_format() {
         data: Bytes::from_static(br#"{"order_id":"o-1"}"#),
     };
     keeps_its_format("SagaState.v1", &state);
+    let retried = StepState { attempts_before: 299, ..step(State::Outstanding) };
+    keeps_its_format("SagaState.retried", &SagaState { steps: vec![retried], ..state });
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn sound() -> [Envelope; 3] {
         saga,
         step: step.clone(),
         attempt: 2,
+        attempts_before: 1,
         compensates: Some(id(4)),
         reply_partition: Some(3),
     });

@@ -121,6 +121,7 @@ pub(super) fn envelope(
             saga: work.saga,
             step: command.step.clone(),
             attempt: command.attempt,
+            attempts_before: command.attempts_before,
             compensates: command.compensates,
             reply_partition,
         }),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::machine::decide::Turn;
-use crate::machine::progress::{Direction, StepProgress};
+use crate::machine::progress::{Attempt, Direction, StepProgress};
 use crate::machine::{HistoryKind, StepState};
 #[cfg(feature = "planted-defects")]
 use crate::planted::{Defect, is_planted};
@@ -57,7 +57,7 @@ impl Turn<'_> {
             (step.state, step.due) = (StepState::Waiting, due);
             self.note(index, HistoryKind::WaitStarted, String::new());
         } else {
-            self.send(index, 1);
+            self.send(index, Attempt::FIRST);
         }
     }
 
@@ -85,7 +85,7 @@ impl Turn<'_> {
         };
         for index in self.stage_of(last) {
             if self.needs_undoing(index) {
-                self.send_compensation(index, 1);
+                self.send_compensation(index, Attempt::FIRST);
             }
         }
         false
@@ -102,7 +102,7 @@ impl Turn<'_> {
         may_have_happened && self.definition.steps()[index].compensation.is_some()
     }
 
-    pub(super) fn send(&mut self, index: usize, attempt: u32) {
+    pub(super) fn send(&mut self, index: usize, attempt: Attempt) {
         let definition = &self.definition.steps()[index];
         match self.progress.command(definition, attempt) {
             Ok(command) => {
@@ -116,7 +116,7 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn send_compensation(&mut self, index: usize, attempt: u32) {
+    pub(super) fn send_compensation(&mut self, index: usize, attempt: Attempt) {
         let definition = &self.definition.steps()[index];
         match self.progress.compensation(definition, &self.step(index), attempt) {
             Ok(command) => {
@@ -129,7 +129,7 @@ impl Turn<'_> {
         }
     }
 
-    fn await_answer(&mut self, index: usize, state: StepState, attempt: u32, due: Timestamp) {
+    fn await_answer(&mut self, index: usize, state: StepState, attempt: Attempt, due: Timestamp) {
         let step = &mut self.progress.steps[index];
         (step.state, step.attempt, step.due) = (state, attempt, due);
     }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::definition::{Action, StepDefinition};
-use crate::machine::progress::StepProgress;
+use crate::machine::progress::{Attempt, StepProgress};
 use crate::machine::{OutgoingCommand, Progress};
 use crate::{CodecError, MessageId, SagaId, StepName};
 
@@ -12,7 +12,7 @@ impl Progress {
     pub(super) fn command(
         &self,
         definition: &StepDefinition,
-        attempt: u32,
+        attempt: Attempt,
     ) -> Result<OutgoingCommand, CodecError> {
         let action = definition.action();
         Ok(OutgoingCommand {
@@ -21,7 +21,8 @@ impl Progress {
             participant: action.participant.clone(),
             message_type: action.message_type.clone(),
             payload: (action.build)(&*self.data, &self.cause)?,
-            attempt,
+            attempt: attempt.number,
+            attempts_before: attempt.before,
             compensates: None,
             succeeded: false,
         })
@@ -32,7 +33,7 @@ impl Progress {
         &self,
         definition: &StepDefinition,
         step: &StepProgress,
-        attempt: u32,
+        attempt: Attempt,
     ) -> Result<OutgoingCommand, CodecError> {
         let action = definition.compensation();
         Ok(OutgoingCommand {
@@ -41,7 +42,8 @@ impl Progress {
             participant: action.participant.clone(),
             message_type: action.message_type.clone(),
             payload: (action.build)(&*self.data, &self.cause)?,
-            attempt,
+            attempt: attempt.number,
+            attempts_before: attempt.before,
             compensates: step.was_sent().then_some(step.command),
             succeeded: step.succeeded,
         })

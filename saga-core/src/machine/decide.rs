@@ -96,7 +96,8 @@ impl Turn<'_> {
 
     fn step_reply(&mut self, index: usize, reply: ReplyEvent) -> Verdict {
         let step = self.step(index);
-        let is_latest = step.state == StepState::Outstanding && step.attempt == reply.attempt;
+        let is_latest =
+            step.state == StepState::Outstanding && step.attempt.number == reply.attempt;
         let was_failed = step.state == StepState::Failed;
         match reply.outcome {
             Outcome::Succeeded => match self.fold(index, &reply.payload) {
@@ -126,7 +127,8 @@ impl Turn<'_> {
 
     fn compensation_reply(&mut self, index: usize, reply: ReplyEvent) -> Verdict {
         let step = self.step(index);
-        let is_latest = step.state == StepState::Compensating && step.attempt == reply.attempt;
+        let is_latest =
+            step.state == StepState::Compensating && step.attempt.number == reply.attempt;
         let was_failed = step.state == StepState::CompensationFailed;
         match reply.outcome {
             Outcome::Succeeded => self.compensated(index),
@@ -177,9 +179,9 @@ impl Turn<'_> {
                 self.progress.steps[index].state = StepState::Succeeded;
                 self.note(index, HistoryKind::WaitEnded, String::new());
             }
-            StepState::Delayed => self.send(index, step.attempt.saturating_add(1)),
+            StepState::Delayed => self.send(index, step.attempt.next()),
             StepState::CompensationDelayed => {
-                self.send_compensation(index, step.attempt.saturating_add(1));
+                self.send_compensation(index, step.attempt.next());
             }
             _ => {
                 let due = reachable_since + self.deadline(index, step.state);
@@ -296,15 +298,16 @@ impl Turn<'_> {
         } else {
             (definition.action().retry, StepState::Delayed)
         };
-        match (policy.allows(attempt), lapse) {
+        match (policy.allows(attempt.counted()), lapse) {
             (true, Lapse::TimedOut) if is_compensation => {
-                self.send_compensation(index, attempt.saturating_add(1));
+                self.send_compensation(index, attempt.next());
             }
-            (true, Lapse::TimedOut) => self.send(index, attempt.saturating_add(1)),
+            (true, Lapse::TimedOut) => self.send(index, attempt.next()),
             (true, Lapse::Failed) => {
                 let seed = self.progress.saga.0.as_u64_pair().1;
                 let step = &mut self.progress.steps[index];
-                (step.state, step.due) = (delayed, self.now + policy.delay(attempt, seed));
+                (step.state, step.due) =
+                    (delayed, self.now + policy.delay(attempt.counted(), seed));
                 self.note(index, HistoryKind::RetryScheduled, String::new());
             }
             (false, _) if is_compensation => {
@@ -446,7 +449,7 @@ impl Turn<'_> {
 
     pub(super) fn note(&mut self, index: usize, kind: HistoryKind, detail: String) {
         let step = Some(self.definition.steps()[index].name.clone());
-        let attempt = self.step(index).attempt;
+        let attempt = self.step(index).attempt.number;
         self.history.push(HistoryEntry { at: self.now, kind, step, attempt, detail });
     }
 

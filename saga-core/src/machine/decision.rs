@@ -75,6 +75,8 @@ pub struct OutgoingCommand {
     pub payload: Payload,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// How many of them were made before an operator had it tried anew: these do not count any more.
+    pub attempts_before: u32,
     /// For a compensation, the command that it undoes.
     pub compensates: Option<MessageId>,
     /// For a compensation, whether the step is known to have succeeded; else its outcome is unknown

@@ -50,7 +50,7 @@ pub struct Operation {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum OperatorAction {
-    /// Try again what a parked saga failed at, with all attempts anew.
+    /// Try again what a parked saga failed at, with all attempts anew, whose numbers go on.
     Retry,
     /// Go on as if what a parked saga failed at had not been asked for: a step is skipped, a compensation counts as done.
     Skip,

@@ -64,10 +64,11 @@ impl Turn<'_> {
             );
         }
         self.note(index, HistoryKind::Operator, note);
-        if self.step(index).state == StepState::CompensationFailed {
-            self.send_compensation(index, 1);
+        let StepProgress { state, attempt, .. } = self.step(index);
+        if state == StepState::CompensationFailed {
+            self.send_compensation(index, attempt.anew());
         } else {
-            self.send(index, 1);
+            self.send(index, attempt.anew());
         }
         Verdict::Applied
     }

@@ -44,7 +44,7 @@ impl Progress {
     pub fn awaits(&self, definition: &Definition, command: MessageId, attempt: u32) -> bool {
         let mut steps = definition.steps().iter().zip(&self.steps);
         steps.any(|(definition, step)| {
-            step.attempt == attempt
+            step.attempt.number == attempt
                 && match step.state {
                     StepState::Outstanding => step.command == command,
                     StepState::Compensating => {

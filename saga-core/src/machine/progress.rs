@@ -34,12 +34,22 @@ pub(super) enum Direction {
     Compensated,
 }
 
+/// An attempt of a command. Their numbers go on when an operator has the command tried anew, so that a late answer is never
+/// taken for that of a later attempt; what is counted against the policy begins anew.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Attempt {
+    /// From 1; 0 before the first.
+    pub(super) number: u32,
+    /// How many do not count any more.
+    pub(super) before: u32,
+}
+
 /// The state of one step, with what its timer and its commands need.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StepProgress {
     pub(super) state: StepState,
-    /// Attempts made of the current command, forward or back.
-    pub(super) attempt: u32,
+    /// The latest attempt of the current command, forward or back.
+    pub(super) attempt: Attempt,
     /// When its timer fires; means something in the states that wait.
     pub(super) due: Timestamp,
     /// The id of the forward command; nil until it was sent.
@@ -298,7 +308,7 @@ impl Progress {
         definition.steps().iter().zip(&self.steps).map(|(definition, step)| StepView {
             name: definition.name.clone(),
             state: step.state,
-            attempt: step.attempt,
+            attempt: step.attempt.number,
             due: step.state.has_timer().then_some(step.due),
         })
     }
@@ -405,6 +415,24 @@ impl StepDefinition {
     }
 }
 
+impl Attempt {
+    pub(super) const FIRST: Self = Self { number: 1, before: 0 };
+
+    pub(super) const fn next(self) -> Self {
+        Self { number: self.number.saturating_add(1), ..self }
+    }
+
+    /// Returns the next one, as if it were the first.
+    pub(super) const fn anew(self) -> Self {
+        Self { number: self.number.saturating_add(1), before: self.number }
+    }
+
+    /// Returns how many attempts count.
+    pub(super) const fn counted(self) -> u32 {
+        self.number.saturating_sub(self.before)
+    }
+}
+
 impl StepProgress {
     /// What was done before the saga started counts as succeeded from the beginning.
     fn new(definition: &StepDefinition) -> Self {
@@ -416,7 +444,7 @@ impl StepProgress {
         };
         Self {
             state,
-            attempt: 0,
+            attempt: Attempt::default(),
             due: Timestamp::default(),
             command: MessageId(Uuid::nil()),
             succeeded: state == StepState::Succeeded,
@@ -432,7 +460,8 @@ impl StepProgress {
     fn to_wire(self, definition: &StepDefinition) -> wire::StepState {
         let mut step = wire::StepState {
             name: definition.name.to_string(),
-            attempt: self.attempt,
+            attempt: self.attempt.number,
+            attempts_before: self.attempt.before,
             succeeded: self.succeeded,
             refused: self.refused,
             due_us: if self.state.has_timer() { self.due.as_micros() } else { 0 },
@@ -454,7 +483,7 @@ impl StepProgress {
         };
         Ok(Self {
             state: StepState::from_wire(state),
-            attempt: step.attempt,
+            attempt: Attempt { number: step.attempt, before: step.attempts_before },
             due: Timestamp::from_micros(step.due_us),
             command: MessageId(command),
             succeeded: step.succeeded,

@@ -91,6 +91,8 @@ pub struct CommandHeaders {
     pub step: StepName,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// How many of them were made before an operator had the command tried anew: these do not count any more.
+    pub attempts_before: u32,
     /// For a compensation, the command that it undoes.
     pub compensates: Option<MessageId>,
     /// The partition of the participant's events topic that the reply should be sent to.
@@ -190,6 +192,7 @@ impl From<&Envelope> for wire::EventEnvelope {
                 wire.saga_id = Bytes::copy_from_slice(command.saga.as_bytes());
                 wire.step = command.step.to_string();
                 wire.attempt = command.attempt;
+                wire.attempts_before = command.attempts_before;
                 wire.compensates = command
                     .compensates
                     .map(|id| Bytes::copy_from_slice(id.as_bytes()))
@@ -248,6 +251,7 @@ fn kind(wire: &wire::EventEnvelope) -> Result<Kind, EnvelopeError> {
                 saga: SagaId(uuid("saga_id", &wire.saga_id)?),
                 step: header("step", StepName::parse(&wire.step))?,
                 attempt: wire.attempt.max(1),
+                attempts_before: wire.attempts_before,
                 compensates: match kind {
                     wire::Kind::Compensation => {
                         Some(MessageId(uuid("compensates", &wire.compensates)?))

@@ -25,8 +25,8 @@ const DEATHS_MAX: u32 = 3;
 pub(super) struct Care {
     /// How many commands without a record are still to be counted, by partition.
     left: BTreeMap<Partition, usize>,
-    /// The commands whose attempts may be on record and have not ended, with their partitions, and whether
-    /// they had no record.
+    /// The commands whose attempts may be on record and have not ended, by what they are counted as, with their partitions,
+    /// and whether they had no record.
     begun: HashMap<MessageId, (Partition, bool)>,
 }
 
@@ -60,7 +60,7 @@ impl Care {
 
     /// Notes that these commands were not fatal; returns those whose attempts have ended.
     fn survived(&mut self, commands: &[Incoming]) -> Vec<MessageId> {
-        let ids = commands.iter().map(|it| it.id);
+        let ids = commands.iter().map(Incoming::counted_as);
         let begun = ids.filter_map(|id| Some((id, self.begun.remove(&id)?)));
         let mut ended = Vec::new();
         for (id, (partition, is_counted)) in begun {
@@ -87,16 +87,13 @@ impl<S: Inbox> Service<S> {
     }
 
     async fn carry_out_carefully(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
-        let mut ids = ids(&commands);
-        ids.extend(commands.iter().filter_map(Incoming::given_up));
+        let ids = ids(&commands);
         let unfinished = Outage::outlasted(&self.stop, || self.store.unfinished(&ids)).await?;
         let deaths: HashMap<_, _> = unfinished.into_iter().collect();
-        let is_given_up = |it: &Incoming| it.given_up().is_some_and(|id| deaths.contains_key(&id));
         // What has to do with a suspect before it does not overtake it.
         let mut behind = HashSet::new();
         let (suspects, fresh): (Vec<_>, Vec<_>) = commands.into_iter().partition(|it| {
-            let is_alone = deaths.contains_key(&it.id)
-                || is_given_up(it)
+            let is_alone = deaths.contains_key(&it.counted_as())
                 || it.touched().any(|id| behind.contains(&id));
             behind.extend(it.touched().filter(|_| is_alone));
             is_alone
@@ -105,27 +102,28 @@ impl<S: Inbox> Service<S> {
         for suspect in suspects {
             self.await_calls().await?;
             let id = suspect.id;
-            let deaths = deaths.get(&id).copied().unwrap_or_default();
-            if deaths >= DEATHS_MAX || is_given_up(&suspect) {
-                error!(message = %id, "not carried out any more: whoever began it died");
-                self.give_up(suspect).await?;
-            } else {
+            let deaths = deaths.get(&suspect.counted_as()).copied().unwrap_or_default();
+            if deaths < DEATHS_MAX {
                 warn!(message = %id, deaths, "carried out alone: whoever began it, or one before it, died");
                 self.carry_out_counted(vec![suspect]).await?;
                 self.await_calls().await?;
+            } else {
+                error!(message = %id, deaths, "not carried out any more: whoever began it died");
+                let message = format!("{deaths} processes died while they carried it out");
+                self.give_up(suspect, message).await?;
             }
         }
         Ok(())
     }
 
-    /// Answers a command that it failed, or sets a fact aside, and again as often as it is delivered.
-    async fn give_up(&mut self, suspect: Incoming) -> Result<(), Error> {
-        let note = Vec::from_iter(suspect.given_up());
-        Outage::outlasted(&self.stop, || self.store.begin_attempts(&note)).await?;
-        let message = format!("{DEATHS_MAX} processes died while they carried it out");
+    /// Answers a command that it failed, or sets a fact aside. The count stays, for it may be delivered again, or sent again
+    /// by an engine that has waited long enough; whoever has it tried anew begins another one.
+    async fn give_up(&mut self, suspect: Incoming, message: String) -> Result<(), Error> {
         self.answer_failure(&suspect, &Failure::terminal(message)).await?;
-        // Who retries it after a look has all tries anew.
-        self.care.begun.insert(suspect.id, (suspect.partition(), false));
+        if suspect.letter.is_some() {
+            // It was set aside again. Who has a look at it and redrives it once more has all tries anew.
+            self.care.begun.insert(suspect.counted_as(), (suspect.partition(), false));
+        }
         self.finish(vec![suspect]).await
     }
 
@@ -136,7 +134,10 @@ impl<S: Inbox> Service<S> {
         }
         let counted = Outage::outlasted(&self.stop, || self.store.begin_attempts(&ids)).await?;
         let counted: HashSet<_> = counted.into_iter().collect();
-        let begun = commands.iter().map(|it| (it.id, (it.partition(), counted.contains(&it.id))));
+        let begun = commands.iter().map(|it| {
+            let id = it.counted_as();
+            (id, (it.partition(), counted.contains(&id)))
+        });
         self.care.begun.extend(begun);
         self.carry_out_at_once(commands).await
     }
@@ -157,5 +158,5 @@ impl<S: Inbox> Service<S> {
 }
 
 fn ids(commands: &[Incoming]) -> Vec<MessageId> {
-    commands.iter().map(|it| it.id).collect::<HashSet<_>>().into_iter().collect()
+    commands.iter().map(Incoming::counted_as).collect::<HashSet<_>>().into_iter().collect()
 }

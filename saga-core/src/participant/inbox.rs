@@ -59,7 +59,8 @@ pub trait Inbox: Transactional + Outbox + Redrive {
     /// Returns those that were counted.
     ///
     /// A command that kills whoever carries it out is found by its attempts that never
-    /// [end](Self::end_attempts). Called for the first commands after partitions were assigned only.
+    /// [end](Self::end_attempts). Called for the first commands after partitions were assigned only. A command that somebody
+    /// has tried anew is counted under another id, which is as old and never has a record.
     ///
     /// # Errors
     ///

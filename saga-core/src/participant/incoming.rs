@@ -8,7 +8,7 @@ use super::Participant;
 use crate::ids::{FNV, first_at, fnv1a};
 use crate::message::{CommandHeaders, Envelope, Kind, Outcome, describe};
 use crate::transport::{Delivery, Partition, Position};
-use crate::{MessageId, ParticipantName};
+use crate::{MessageId, ParticipantName, Timestamp};
 
 /// A command or a fact, and how it came here.
 pub(super) struct Incoming {
@@ -93,11 +93,18 @@ impl Incoming {
         Partition { topic: self.delivery.position.topic.clone(), number: self.lane() }
     }
 
-    /// Returns the id under which it is on record that a command is not carried out any more: an id of this one
-    /// sending, for whoever retries it after a look sends it anew. A fact has none; it is set aside instead.
-    pub(super) fn given_up(&self) -> Option<MessageId> {
-        let sent = self.envelope.timestamp.as_micros().to_be_bytes();
-        self.command().map(|_| derived_id(&self.envelope, fnv1a(FNV, &sent)))
+    /// Returns the id under which it is counted how often it was begun: another one each time that somebody has a command
+    /// tried anew, or a letter handled again.
+    pub(super) fn counted_as(&self) -> MessageId {
+        let before = self.command().map_or(0, |command| command.attempts_before);
+        let mut hash = FNV;
+        if before > 0 {
+            hash = fnv1a(hash, &before.to_be_bytes());
+        }
+        if let Some(letter) = self.letter {
+            hash = fnv1a(hash, letter.as_bytes());
+        }
+        if hash == FNV { self.id } else { derived_id(self.id, self.envelope.timestamp, hash) }
     }
 
     /// Returns what it has to do with: its saga or its key, itself, and what it compensates.
@@ -135,26 +142,26 @@ fn key_id(fact: &Delivery) -> Option<Uuid> {
 ///
 /// It is stored, so it never changes.
 fn inbox_id(participant: &ParticipantName, fact: &Envelope) -> MessageId {
-    derived_id(fact, fnv1a(FNV, participant.as_str().as_bytes()))
+    derived_id(fact.id, fact.timestamp, fnv1a(FNV, participant.as_str().as_bytes()))
 }
 
-/// Returns another id of a message that is as old as the message.
-fn derived_id(message: &Envelope, hash: u64) -> MessageId {
+/// Returns another id of something, as old as that is.
+fn derived_id(id: MessageId, made_at: Timestamp, hash: u64) -> MessageId {
     // The random part of an id of version 7; its time and its version stay.
     const RANDOM: u64 = (1 << 62) - 1;
-    if message.id.0.get_version_num() == 7 {
-        return MessageId(Uuid::from_u128(message.id.0.as_u128() ^ u128::from(hash & RANDOM)));
+    if id.0.get_version_num() == 7 {
+        return MessageId(Uuid::from_u128(id.0.as_u128() ^ u128::from(hash & RANDOM)));
     }
     // Another producer's: what is purged by age needs to have one.
-    let hash = fnv1a(hash, message.id.as_bytes()) & RANDOM;
+    let hash = fnv1a(hash, id.as_bytes()) & RANDOM;
     let random = u128::from(hash) | (7 << 76) | (2 << 62);
-    MessageId(Uuid::from_u128(first_at(message.timestamp).as_u128() | random))
+    MessageId(Uuid::from_u128(first_at(made_at).as_u128() | random))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CorrelationId, MessageType, Payload, Timestamp};
+    use crate::{CorrelationId, MessageType, Payload};
 
     #[test]
     fn the_inbox_id_of_a_fact_never_changes_and_is_as_old_as_the_fact() {

@@ -56,6 +56,10 @@ pub struct EventEnvelope {
     /// Why a command was rejected or failed: a code that programs can compare, e.g. `card-declined`.
     #[prost(string, tag = "16")]
     pub reason: ::prost::alloc::string::String,
+    /// How many of the attempts were made before an operator had the command tried anew: they do not
+    /// count any more. Only commands have it.
+    #[prost(uint32, tag = "17")]
+    pub attempts_before: u32,
 }
 /// What a message is to its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -191,6 +195,10 @@ pub struct StepState {
     /// Whether the step, or its compensation, failed because it was refused: to ask again would be of no use.
     #[prost(bool, tag = "7")]
     pub refused: bool,
+    /// How many of the attempts were made before an operator had the command tried anew: they do not
+    /// count any more.
+    #[prost(uint32, tag = "8")]
+    pub attempts_before: u32,
 }
 /// Nested message and enum types in `StepState`.
 pub mod step_state {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use saga_core::message::{Kind, Outcome};
@@ -125,9 +124,9 @@ async fn f04_a_command_that_is_cut_off_again_and_again_is_not_taken_for_a_killer
     assert_eq!(db.read(Vec::len), 1);
 }
 
-/// F04, I11: what was given up and is delivered again is answered again. Only who sends it anew has all tries anew.
+/// F04, I12: what was given up is answered again if it comes again. Only who has it tried anew has all tries anew.
 #[tokio::test]
-async fn f04_a_command_that_was_given_up_is_carried_out_again_only_if_it_is_sent_anew() {
+async fn f04_a_command_that_was_given_up_is_carried_out_again_only_if_it_is_tried_anew() {
     let (transport, db, mortal) = (MemoryTransport::new(), database(), Mortal::default());
     let fatal = reserve("fatal", "fatal");
     send(&transport, vec![fatal.clone()]).await;
@@ -138,29 +137,38 @@ async fn f04_a_command_that_was_given_up_is_carried_out_again_only_if_it_is_sent
     }
     let participant = mortal.start(&db, &transport);
     first_replies(&transport, &fatal, 1).await;
-    // Who had sent it died before that was on record.
+    // Whoever had sent it died before that was on record.
     send(&transport, vec![fatal.clone()]).await;
     first_replies(&transport, &fatal, 2).await;
     participant.shutdown().await.expect("an orderly end");
-    send(&transport, vec![fatal.clone()]).await;
+    // Its saga has waited for an answer until the deadline.
+    send(&transport, vec![attempt(&fatal, 2, 0)]).await;
     let participant = mortal.start(&db, &transport);
     first_replies(&transport, &fatal, 3).await;
-    assert_eq!(mortal.begun("fatal"), 3, "it is not carried out, however often it comes");
+    participant.shutdown().await.expect("an orderly end");
+    assert_eq!(mortal.begun("fatal"), 3, "it is not carried out any more");
 
+    // An operator has the saga retry, and it still kills.
+    send(&transport, vec![attempt(&fatal, 3, 2)]).await;
+    let process = Process::start(&mortal, &db, &transport);
+    mortal.dying.notified().await;
+    process.kill();
     mortal.is_healed.store(true, SeqCst);
-    send(&transport, vec![sent_anew(&fatal)]).await;
+    let participant = mortal.start(&db, &transport);
     let outcomes = first_replies(&transport, &fatal, 4).await;
     let [given_up @ .., Outcome::Succeeded] = &outcomes[..] else { panic!("{outcomes:?}") };
     assert_eq!(given_up.len(), 3);
     assert!(given_up.iter().all(|it| matches!(it, Outcome::FailedPermanently(_))), "{outcomes:?}");
+    assert_eq!(mortal.begun("fatal"), 5);
     participant.shutdown().await.expect("an orderly end");
 }
 
-/// Returns a command as it is sent when somebody has the saga try again.
-fn sent_anew(record: &Record) -> Record {
-    let envelope = envelope(&record.value);
-    let timestamp = envelope.timestamp + Duration::from_secs(60);
-    Record { value: Envelope { timestamp, ..envelope }.encode(), ..record.clone() }
+/// Returns a command as it is sent for an attempt, some of those before which do not count.
+fn attempt(command: &Record, attempt: u32, attempts_before: u32) -> Record {
+    let mut envelope = envelope(&command.value);
+    let Kind::Command(headers) = &mut envelope.kind else { panic!("{envelope:?} is no command") };
+    (headers.attempt, headers.attempts_before) = (attempt, attempts_before);
+    Record { value: envelope.encode(), ..command.clone() }
 }
 
 /// How a command was answered.

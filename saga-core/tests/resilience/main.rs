@@ -91,6 +91,7 @@ fn command(
             saga,
             step: StepName::new("reserve"),
             attempt: 1,
+            attempts_before: 0,
             compensates,
             reply_partition: Some(0),
         }),

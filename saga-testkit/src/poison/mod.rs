@@ -23,6 +23,7 @@
 //!         saga,
 //!         step: StepName::new("reserve"),
 //!         attempt: 1,
+//!         attempts_before: 0,
 //!         compensates: None,
 //!         reply_partition: None,
 //!     }),

@@ -77,6 +77,7 @@ pub(super) fn command(order: &str) -> Envelope {
         saga,
         step: RESERVE,
         attempt: 1,
+        attempts_before: 0,
         compensates: None,
         reply_partition: Some(0),
     });

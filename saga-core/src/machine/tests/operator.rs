@@ -1,6 +1,7 @@
 //! What a person does to a saga.
 
 use super::*;
+use crate::machine::Ignored;
 
 /// `a`, then the pivot `b`, then `c`; each tried once.
 fn saga() -> Saga<Ledger> {
@@ -40,14 +41,32 @@ fn assert_refused(verdict: Verdict, why: &str) {
 fn a_retry_has_all_attempts_anew() {
     let saga = Saga::builder().pivot(A).retry(attempts(2)).build().unwrap();
     let mut run = Run::start(saga);
-    for _ in 0..3 {
+    for before in [2, 4, 6] {
         run.wait();
         run.wait();
         assert_eq!(run.status(), Status::Parked);
         assert_eq!(run.operate(OperatorAction::Retry), Verdict::Applied);
-        assert_eq!((run.sent().as_str(), run.sent[0].attempt), ("a", 1));
-        assert_eq!(run.sent[0].id, run.command("a"), "it is still the same command");
+        let sent = &run.sent[0];
+        assert_eq!(
+            (run.sent().as_str(), sent.attempt, sent.attempts_before),
+            ("a", before + 1, before)
+        );
+        assert_eq!(sent.id, run.command("a"), "it is still the same command");
     }
+    run.succeed("a");
+    assert_eq!(run.status(), Status::Completed);
+}
+
+#[test]
+fn what_failed_before_a_retry_does_not_fail_it_when_it_is_said_again() {
+    let saga = Saga::builder().pivot(A).build().unwrap();
+    let mut run = Run::start(saga);
+    let failed = || Outcome::FailedPermanently("broken".to_owned());
+    assert_eq!(run.reply("a", failed()), Verdict::Applied);
+    assert_eq!(run.operate(OperatorAction::Retry), Verdict::Applied);
+    let earlier = Verdict::Ignored(Ignored::EarlierAttempt);
+    assert_eq!(run.reply_to(run.command("a"), 1, failed()), earlier);
+    assert_eq!(run.status(), Status::Running);
     run.succeed("a");
     assert_eq!(run.status(), Status::Completed);
 }
@@ -57,7 +76,8 @@ fn a_retried_compensation_goes_on_compensating() {
     let mut run = parked_at_the_compensation();
     assert_eq!(run.operate(OperatorAction::Retry), Verdict::Applied);
     assert_eq!((run.status(), run.sent().as_str()), (Status::Compensating, "~a"));
-    assert_eq!(run.sent[0].attempt, 1, "with all attempts anew");
+    let sent = &run.sent[0];
+    assert_eq!(sent.attempt, sent.attempts_before + 1, "with all attempts anew");
     run.undone("a");
     assert_eq!(run.status(), Status::Compensated);
 }

@@ -12,7 +12,7 @@ use StepState::{
 };
 
 use super::*;
-use crate::machine::progress::{Direction, StepProgress};
+use crate::machine::progress::{Attempt, Direction, StepProgress};
 use crate::machine::{Failure, Ignored};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -525,7 +525,10 @@ fn progress(saga: &Saga<Ledger>, at: Situation) -> Progress {
         let was_sent = definition.action.is_some() && !matches!(state, Ahead | Skipped);
         progress.steps[index] = StepProgress {
             state,
-            attempt: if state == Ahead || at.heading == Heading::NotStarted { 0 } else { attempt },
+            attempt: match state == Ahead || at.heading == Heading::NotStarted {
+                true => Attempt::default(),
+                false => Attempt { number: attempt, before: 0 },
+            },
             due,
             command: match was_sent {
                 true => crate::machine::command::command_id(SAGA, &definition.name),
