@@ -45,4 +45,6 @@ fn the_program_tells_it_once_and_exits() {
     ] {
         assert!(story.contains(ending), "`{ending}` is missing in:\n{story}\n{log}");
     }
+    let shown = story.split("\n\n").find(|it| it.starts_with("2. ")).expect("a second order");
+    assert!(include_str!("../README.md").contains(shown), "the README shows:\n{shown}");
 }
