@@ -125,7 +125,13 @@ impl Turn<'_> {
                 self.await_answer(index, StepState::Compensating, attempt, due);
                 self.note(index, HistoryKind::CompensationSent, String::new());
             }
-            Err(error) => self.unencodable(index, StepState::CompensationFailed, &error),
+            Err(error) => {
+                if attempt.number == 1 {
+                    // It was that of the action.
+                    self.progress.steps[index].attempt = Attempt::default();
+                }
+                self.unencodable(index, StepState::CompensationFailed, &error);
+            }
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) enum Direction {
     Compensated,
 }
 
-/// An attempt of a command. Their numbers go on when an operator has the command tried anew, so that a late answer is never
+/// An attempt of a command. Their numbers go on when an operator has the command tried anew, so that a late failure is never
 /// taken for that of a later attempt; what is counted against the policy begins anew.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Attempt {

@@ -149,7 +149,7 @@ pub(super) fn rounds(messages: &[Incoming]) -> Vec<Vec<usize>> {
 
 /// Sets apart what is tried again, with whatever comes behind it and has to do with it.
 pub(super) fn apart(messages: Vec<Incoming>) -> (Vec<Incoming>, Vec<Incoming>) {
-    let is_again = |it: &Incoming| it.command().is_some_and(|command| command.attempt > 1);
+    let is_again = Incoming::is_sent_again;
     if !messages.iter().any(is_again) {
         return (messages, Vec::new());
     }

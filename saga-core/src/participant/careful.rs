@@ -2,8 +2,9 @@
 //!
 //! What a participant died of is among the first commands without a record of the partitions that it
 //! had, for it takes on no more than so many at once. So only those are counted: one by one if they were
-//! begun before and nobody lived to say how it went, together if not. After that nothing is counted,
-//! and a participant that never dies pays one commit more for the first commands of a partition.
+//! begun before and nobody lived to say how it went, together if not. After that nothing is counted
+//! but what comes with a command that is sent once more, for that may have been given up; and a participant that never dies
+//! pays one commit more for the first commands of a partition.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -13,6 +14,7 @@ use super::Inbox;
 use super::incoming::Incoming;
 use super::route::Failure;
 use super::service::{BATCH_MAX, Service};
+use super::writing::Written;
 use crate::outage::Outage;
 use crate::transport::Partition;
 use crate::{Error, MessageId};
@@ -52,10 +54,15 @@ impl Care {
 
     /// Returns the commands that are to be counted, and the others.
     fn split(&self, commands: Vec<Incoming>) -> (Vec<Incoming>, Vec<Incoming>) {
-        // When nothing is left to be counted, nothing is to be copied.
-        let is_doubtful =
-            |it: &Incoming| !self.left.is_empty() && self.left.contains_key(&it.partition());
-        commands.into_iter().partition(is_doubtful)
+        let sent_again = commands.iter().filter(|it| it.is_sent_again());
+        let with_these: HashSet<_> = sent_again.map(Incoming::partition).collect();
+        if self.left.is_empty() && with_these.is_empty() {
+            return (Vec::new(), commands);
+        }
+        commands.into_iter().partition(|it| {
+            let partition = it.partition();
+            self.left.contains_key(&partition) || with_these.contains(&partition)
+        })
     }
 
     /// Notes that these commands were not fatal; returns those whose attempts have ended.
@@ -98,18 +105,19 @@ impl<S: Inbox> Service<S> {
             behind.extend(it.touched().filter(|_| is_alone));
             is_alone
         });
-        self.carry_out_counted(fresh).await?;
+        self.carry_out_counted(fresh, &deaths).await?;
         for suspect in suspects {
             self.await_calls().await?;
-            let id = suspect.id;
-            let deaths = deaths.get(&suspect.counted_as()).copied().unwrap_or_default();
-            if deaths < DEATHS_MAX {
-                warn!(message = %id, deaths, "carried out alone: whoever began it, or one before it, died");
-                self.carry_out_counted(vec![suspect]).await?;
+            let (id, died) =
+                (suspect.id, deaths.get(&suspect.counted_as()).copied().unwrap_or_default());
+            // A letter is handed out so many times and no more.
+            if died < DEATHS_MAX || suspect.letter.is_some() {
+                warn!(message = %id, deaths = died, "carried out alone: whoever began it, or one before it, died");
+                self.carry_out_counted(vec![suspect], &deaths).await?;
                 self.await_calls().await?;
             } else {
-                error!(message = %id, deaths, "not carried out any more: whoever began it died");
-                let message = format!("{deaths} processes died while they carried it out");
+                error!(message = %id, deaths = died, "not carried out any more: whoever began it died");
+                let message = format!("{died} processes died while they carried it out");
                 self.give_up(suspect, message).await?;
             }
         }
@@ -119,27 +127,57 @@ impl<S: Inbox> Service<S> {
     /// Answers a command that it failed, or sets a fact aside. The count stays, for it may be delivered again, or sent again
     /// by an engine that has waited long enough; whoever has it tried anew begins another one.
     async fn give_up(&mut self, suspect: Incoming, message: String) -> Result<(), Error> {
-        self.answer_failure(&suspect, &Failure::terminal(message)).await?;
-        if suspect.letter.is_some() {
-            // It was set aside again. Who has a look at it and redrives it once more has all tries anew.
-            self.care.begun.insert(suspect.counted_as(), (suspect.partition(), false));
+        let is_answered = self.answer_what_is_known(std::slice::from_ref(&suspect)).await?;
+        if self.must_wait(&suspect) {
+            let mut written = Written::default();
+            self.wait_behind(&mut written, &suspect);
+            self.write(written).await?;
+        } else if is_answered == [false] {
+            self.answer_failure(&suspect, &Failure::terminal(message)).await?;
         }
         self.finish(vec![suspect]).await
     }
 
-    async fn carry_out_counted(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
+    async fn carry_out_counted(
+        &mut self,
+        commands: Vec<Incoming>,
+        deaths: &HashMap<MessageId, u32>,
+    ) -> Result<(), Error> {
         let ids = ids(&commands);
         if ids.is_empty() {
             return Ok(());
         }
-        let counted = Outage::outlasted(&self.stop, || self.store.begin_attempts(&ids)).await?;
-        let counted: HashSet<_> = counted.into_iter().collect();
+        let counted = self.begin_attempts(&ids, deaths).await?;
         let begun = commands.iter().map(|it| {
             let id = it.counted_as();
             (id, (it.partition(), counted.contains(&id)))
         });
         self.care.begun.extend(begun);
         self.carry_out_at_once(commands).await
+    }
+
+    /// Counts an attempt at each, and only one however often the store is asked for it; returns those that were counted.
+    async fn begin_attempts(
+        &self,
+        commands: &[MessageId],
+        deaths: &HashMap<MessageId, u32>,
+    ) -> Result<HashSet<MessageId>, Error> {
+        let mut outage = Outage::new(&self.stop);
+        loop {
+            match self.store.begin_attempts(commands).await {
+                Ok(counted) => return Ok(counted.into_iter().collect()),
+                Err(error) => outage.outlast(error).await?,
+            }
+            // They may have been counted although nobody was told.
+            let counts = Outage::outlasted(&self.stop, || self.store.unfinished(commands)).await?;
+            let is_more =
+                |(id, count): &(MessageId, u32)| *count > deaths.get(id).copied().unwrap_or(0);
+            let counted: HashSet<_> =
+                counts.into_iter().filter(is_more).map(|(id, _)| id).collect();
+            if !counted.is_empty() {
+                return Ok(counted);
+            }
+        }
     }
 
     /// Notes that commands are done with: what came of them is durable.

@@ -150,13 +150,7 @@ impl<S: Inbox> Service<S> {
 
     /// Makes calls, unless the inbox knows the answer.
     async fn make_calls(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
-        let mut outage = Outage::new(&self.stop);
-        let are_answered = loop {
-            match self.answer_known(&commands).await {
-                Ok(are_answered) => break are_answered,
-                Err(error) => outage.outlast(error).await?,
-            }
-        };
+        let are_answered = self.answer_what_is_known(&commands).await?;
         let mut answered = Vec::new();
         for (command, is_answered) in commands.into_iter().zip(are_answered) {
             match self.participant.routes.get(&command.envelope.message_type) {
@@ -172,6 +166,19 @@ impl<S: Inbox> Service<S> {
     }
 
     /// Answers the commands that the inbox knows the answer of, and says which ones.
+    pub(super) async fn answer_what_is_known(
+        &mut self,
+        commands: &[Incoming],
+    ) -> Result<Vec<bool>, Error> {
+        let mut outage = Outage::new(&self.stop);
+        loop {
+            match self.answer_known(commands).await {
+                Ok(are_answered) => return Ok(are_answered),
+                Err(error) => outage.outlast(error).await?,
+            }
+        }
+    }
+
     async fn answer_known(&mut self, commands: &[Incoming]) -> Result<Vec<bool>, StoreError> {
         if commands.is_empty() {
             return Ok(Vec::new());

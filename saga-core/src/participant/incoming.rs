@@ -93,6 +93,11 @@ impl Incoming {
         Partition { topic: self.delivery.position.topic.clone(), number: self.lane() }
     }
 
+    /// Returns true for a command that was sent before.
+    pub(super) fn is_sent_again(&self) -> bool {
+        self.command().is_some_and(|command| command.attempt > 1)
+    }
+
     /// Returns the id under which it is counted how often it was begun: another one each time that somebody has a command
     /// tried anew, or a letter handled again.
     pub(super) fn counted_as(&self) -> MessageId {

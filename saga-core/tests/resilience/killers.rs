@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use saga_core::message::{Kind, Outcome};
+use saga_core::participant::Inbox as _;
 use saga_core::transport::{Received, Record, Subscription};
 use saga_core::{
     Context, Envelope, Handle, HandlerResult, MemoryTransport, Participant, ParticipantName, Reply,
     RunningParticipant, Subscriber as _, Transport as _,
 };
+use saga_testkit::{Faults, Faulty, Moment, Operation};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
@@ -141,26 +143,49 @@ async fn f04_a_command_that_was_given_up_is_carried_out_again_only_if_it_is_trie
     send(&transport, vec![fatal.clone()]).await;
     first_replies(&transport, &fatal, 2).await;
     participant.shutdown().await.expect("an orderly end");
-    // Its saga has waited for an answer until the deadline.
-    send(&transport, vec![attempt(&fatal, 2, 0)]).await;
+    // Its saga has waited for an answer until the deadline, and others were carried out meanwhile.
+    let others = (0..600).map(|n| reserve(&format!("o-{n}"), ""));
+    send(&transport, others.collect()).await;
     let participant = mortal.start(&db, &transport);
+    until_done(&db, "reserve o-599").await;
+    send(&transport, vec![attempt(&fatal, 2, 0)]).await;
     first_replies(&transport, &fatal, 3).await;
     participant.shutdown().await.expect("an orderly end");
     assert_eq!(mortal.begun("fatal"), 3, "it is not carried out any more");
 
     // An operator has the saga retry, and it still kills.
     send(&transport, vec![attempt(&fatal, 3, 2)]).await;
-    let process = Process::start(&mortal, &db, &transport);
-    mortal.dying.notified().await;
-    process.kill();
+    for _ in 0..2 {
+        let process = Process::start(&mortal, &db, &transport);
+        mortal.dying.notified().await;
+        process.kill();
+    }
     mortal.is_healed.store(true, SeqCst);
     let participant = mortal.start(&db, &transport);
     let outcomes = first_replies(&transport, &fatal, 4).await;
     let [given_up @ .., Outcome::Succeeded] = &outcomes[..] else { panic!("{outcomes:?}") };
     assert_eq!(given_up.len(), 3);
     assert!(given_up.iter().all(|it| matches!(it, Outcome::FailedPermanently(_))), "{outcomes:?}");
-    assert_eq!(mortal.begun("fatal"), 5);
+    assert_eq!(mortal.begun("fatal"), 6);
     participant.shutdown().await.expect("an orderly end");
+}
+
+/// F04: a store that counts and does not say so is asked again, and nothing is counted twice.
+#[tokio::test]
+async fn f04_what_is_counted_with_an_unknown_end_counts_once() {
+    let (transport, db, mortal) = (MemoryTransport::new(), database(), Mortal::default());
+    let slow = reserve("slow", "fatal");
+    send(&transport, vec![slow.clone()]).await;
+    let faults = Faults::new();
+    for call in 1..=3 {
+        faults.fail_at(Operation::BeginAttempts, call, Moment::After);
+    }
+    let participant = Participant::builder(STOCK).handle::<Reserve>(mortal.clone());
+    let participant = participant.build().expect("sound");
+    let _running = participant.start(Faulty::new(db.clone(), &faults), transport.clone());
+    mortal.dying.notified().await;
+    let id = envelope(&slow.value).id;
+    assert_eq!(db.unfinished(&[id]).await.expect("read"), [(id, 1)]);
 }
 
 /// Returns a command as it is sent for an attempt, some of those before which do not count.
