@@ -2,9 +2,9 @@
 //!
 //! What a participant died of is among the first commands without a record of the partitions that it
 //! had, for it takes on no more than so many at once. So only those are counted: one by one if they were
-//! begun before and nobody lived to say how it went, together if not. After that nothing is counted
-//! but what comes with a command that is sent once more, for that may have been given up; and a participant that never dies
-//! pays one commit more for the first commands of a partition.
+//! begun before and nobody lived to say how it went, together if not. After that nothing is counted,
+//! and only what is sent once more is looked up, for it may have been given up. A participant that never dies pays one commit
+//! more for the first commands of a partition.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -54,15 +54,10 @@ impl Care {
 
     /// Returns the commands that are to be counted, and the others.
     fn split(&self, commands: Vec<Incoming>) -> (Vec<Incoming>, Vec<Incoming>) {
-        let sent_again = commands.iter().filter(|it| it.is_sent_again());
-        let with_these: HashSet<_> = sent_again.map(Incoming::partition).collect();
-        if self.left.is_empty() && with_these.is_empty() {
-            return (Vec::new(), commands);
-        }
-        commands.into_iter().partition(|it| {
-            let partition = it.partition();
-            self.left.contains_key(&partition) || with_these.contains(&partition)
-        })
+        // When nothing is left to be counted, nothing is to be copied.
+        let is_doubtful =
+            |it: &Incoming| !self.left.is_empty() && self.left.contains_key(&it.partition());
+        commands.into_iter().partition(is_doubtful)
     }
 
     /// Notes that these commands were not fatal; returns those whose attempts have ended.
@@ -90,7 +85,29 @@ impl<S: Inbox> Service<S> {
         if !doubtful.is_empty() {
             self.carry_out_carefully(doubtful).await?;
         }
+        let others = self.without_given_up(others).await?;
         self.carry_out_at_once(others).await
+    }
+
+    /// Answers once more what was given up and is sent again; returns the others. Nothing is counted.
+    async fn without_given_up(&mut self, commands: Vec<Incoming>) -> Result<Vec<Incoming>, Error> {
+        let sent_again = commands.iter().filter(|it| it.is_sent_again());
+        let sent_again: Vec<_> = sent_again.map(Incoming::counted_as).collect();
+        if sent_again.is_empty() {
+            return Ok(commands);
+        }
+        let unfinished =
+            Outage::outlasted(&self.stop, || self.store.unfinished(&sent_again)).await?;
+        let given_up = unfinished.into_iter().filter(|(_, deaths)| *deaths >= DEATHS_MAX);
+        let given_up: HashMap<_, _> = given_up.collect();
+        let (given_up_before, others): (Vec<_>, Vec<_>) = commands
+            .into_iter()
+            .partition(|it| given_up.contains_key(&it.counted_as()) && it.letter.is_none());
+        for command in given_up_before {
+            let deaths = given_up[&command.counted_as()];
+            self.give_up(command, deaths).await?;
+        }
+        Ok(others)
     }
 
     async fn carry_out_carefully(&mut self, commands: Vec<Incoming>) -> Result<(), Error> {
@@ -116,9 +133,7 @@ impl<S: Inbox> Service<S> {
                 self.carry_out_counted(vec![suspect], &deaths).await?;
                 self.await_calls().await?;
             } else {
-                error!(message = %id, deaths = died, "not carried out any more: whoever began it died");
-                let message = format!("{died} processes died while they carried it out");
-                self.give_up(suspect, message).await?;
+                self.give_up(suspect, died).await?;
             }
         }
         Ok(())
@@ -126,7 +141,9 @@ impl<S: Inbox> Service<S> {
 
     /// Answers a command that it failed, or sets a fact aside. The count stays, for it may be delivered again, or sent again
     /// by an engine that has waited long enough; whoever has it tried anew begins another one.
-    async fn give_up(&mut self, suspect: Incoming, message: String) -> Result<(), Error> {
+    async fn give_up(&mut self, suspect: Incoming, deaths: u32) -> Result<(), Error> {
+        error!(message = %suspect.id, deaths, "not carried out any more: whoever began it died");
+        let message = format!("{deaths} processes died while they carried it out");
         let is_answered = self.answer_what_is_known(std::slice::from_ref(&suspect)).await?;
         if self.must_wait(&suspect) {
             let mut written = Written::default();
