@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::env;
 use std::time::Duration;
 
-use chassis::http::Client;
+use chassis::http::{Client, NoAnswer};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::laws::Broken;
 use crate::orders::{Fate, Plan, PlannedOrder};
@@ -28,6 +28,9 @@ pub(crate) struct Shown {
     shop: Shop,
     before: Totals,
 }
+
+/// How long a service may be down while somebody looks.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Numbers that change with what is ordered; money in cents.
 #[derive(Clone)]
@@ -192,8 +195,9 @@ impl PlannedOrder {
     }
 }
 
-/// Returns what a service shows, or `null` if there is nothing.
+/// Returns what a service shows, or `null` if there is nothing. It may be down for a moment, for somebody kills it.
 async fn look(service: &Client, path: &str) -> Value {
+    let asked = Instant::now();
     loop {
         match service.get(path).await {
             Ok((status, answer)) if status == 200 => return answer,
@@ -201,9 +205,8 @@ async fn look(service: &Client, path: &str) -> Value {
             // It asks for a moment.
             Ok((status, _)) if status == 429 || status == 503 => {}
             Ok((status, answer)) => panic!("{path} was answered with {status}: {answer}"),
-            Err(error) => {
-                panic!("{error}: `make up` or `docker compose up -d --wait` starts the services")
-            }
+            Err(_) if asked.elapsed() < PATIENCE => {}
+            Err(error) => nobody_there(&error),
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -211,10 +214,12 @@ async fn look(service: &Client, path: &str) -> Value {
 
 async fn bring(service: &Client, path: &str, what: &Value) {
     let answer = service.post(path, what).await;
-    let (status, answer) = answer.unwrap_or_else(|error| {
-        panic!("{error}: `make up` or `docker compose up -d --wait` starts the services")
-    });
+    let (status, answer) = answer.unwrap_or_else(|error| nobody_there(&error));
     assert_eq!(status, 201, "{path}: {answer}");
+}
+
+fn nobody_there(error: &NoAnswer) -> ! {
+    panic!("{error}: `make up` or `docker compose up -d --wait` starts the services")
 }
 
 fn count(number: &Value) -> i64 {

@@ -145,11 +145,14 @@ impl<S: Inbox> Service<S> {
         error!(message = %suspect.id, deaths, "not carried out any more: whoever began it died");
         let message = format!("{deaths} processes died while they carried it out");
         let is_answered = self.answer_what_is_known(std::slice::from_ref(&suspect)).await?;
+        if is_answered == [true] {
+            return self.finish(vec![suspect]).await;
+        }
         if self.must_wait(&suspect) {
             let mut written = Written::default();
             self.wait_behind(&mut written, &suspect);
             self.write(written).await?;
-        } else if is_answered == [false] {
+        } else {
             self.answer_failure(&suspect, &Failure::terminal(message)).await?;
         }
         self.finish(vec![suspect]).await
