@@ -26,18 +26,19 @@ check: fmt-check lint alerts doc build test ## Most of what CI checks; the rest 
 test: ## All tests and doctests, against a real PostgreSQL and Kafka
 	$(with_services); $(CARGO) test --workspace $(TEST_FEATURES) $(CARGO_FLAGS)
 
-# More of what is done by chance, for `make test-long ROUNDS=20`.
+# More of what is done by chance, and longer outages, for `make test-long ROUNDS=20 OUTAGE=300`.
 ROUNDS ?= 3
+OUTAGE ?= 60
 
 .PHONY: test-long
-test-long: ## What takes longer: outages of a minute, and ROUNDS=3 times as many crashes, kills and seeds
-	$(with_services); OUTAGE_SECONDS=60 $(CARGO) test -p saga-kafka --test outage $(TEST_FEATURES) $(CARGO_FLAGS) -- --ignored --nocapture
+test-long: ## What takes longer: outages of OUTAGE=60 seconds, and ROUNDS=3 times as many crashes and kills, and 30 times as many seeds
+	$(with_services); OUTAGE_SECONDS=$(OUTAGE) $(CARGO) test -p saga-kafka --test outage $(TEST_FEATURES) $(CARGO_FLAGS) -- --ignored --nocapture
 	$(with_services); CRASH_ROUNDS=$(ROUNDS) $(CARGO) test -p saga-kafka --test crash_matrix $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture
 	$(with_services); $(CARGO) test -p saga-kafka --test processes $(TEST_FEATURES) $(CARGO_FLAGS) -- --ignored --nocapture one_saga
 	$(CARGO) build -p examples --examples $(CARGO_FLAGS)
 	$(with_services); E2E_ROUNDS=$$((6 * $(ROUNDS))) $(CARGO) test -p examples --test e2e $(CARGO_FLAGS) -- --nocapture
 	PROOF_SEEDS=$$((100000 * $(ROUNDS))) $(CARGO) test --release -p saga-testkit --test proof $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture by_chance
-	MODEL_SIZE=1 $(CARGO) test --release -p saga-testkit --test models $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture
+	MODEL_SIZE=1 $(CARGO) test --release -p saga-testkit --test models $(TEST_FEATURES) $(CARGO_FLAGS) -- --nocapture relay
 
 .PHONY: up down status logs
 up: ## The whole system without containers: PostgreSQL, Kafka and the four services; SCALE=2 starts two of each

@@ -40,6 +40,37 @@ async fn cut_everywhere(stand: Stand) {
     world.end().await;
 }
 
+/// One commit of so many ends after its client has given up on it, and has its effect all the same.
+async fn commit_late(stand: Stand, of: u32) {
+    const ORDERS: usize = 5;
+    let dawdle = "create sequence {schema}.commits; create table {schema}.late (number bigint);
+        create function {schema}.dawdle() returns trigger language plpgsql as $$
+            declare number bigint := nextval('{schema}.commits');
+            begin
+                if number % {of} = 0 then
+                    perform pg_sleep(2);
+                    insert into {schema}.late values (number);
+                end if;
+                return null;
+            end$$;";
+    let world = World::new(8, stand).await;
+    world.fresh.execute(&dawdle.replace("{of}", &of.to_string())).await;
+    for table in ["inbox", "saga"] {
+        let trigger = format!(
+            "create constraint trigger dawdles after insert or update on {{schema}}.{table} \
+             deferrable initially deferred for each row execute function {{schema}}.dawdle()"
+        );
+        world.fresh.execute(&trigger).await;
+    }
+    for order in 0..ORDERS {
+        world.place(&format!("late-{order}"), 1, async {}).await;
+    }
+    world.all_is_done_once(ORDERS).await;
+    let late = world.fresh.count("late").await;
+    assert!(late >= 2, "{late} commits that were given up have ended");
+    world.end().await;
+}
+
 /// Terminates connections again and again, and then lets nobody answer for seconds.
 async fn go_away(stand: Stand) {
     let world = World::new(8, stand).await;
@@ -124,6 +155,18 @@ async fn f03_a_connection_that_is_lost_anywhere_in_a_transaction_doubles_nothing
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f03_a_connection_that_is_lost_in_a_local_step_doubles_nothing() {
     cut_everywhere(Stand::Inside).await;
+}
+
+/// F03, I3, I4, I6.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f03_a_commit_that_ends_after_it_was_given_up_doubles_nothing() {
+    commit_late(Stand::Apart, 4).await;
+}
+
+/// F03, I3, I4, I6.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f03_a_local_step_whose_commit_ends_after_it_was_given_up_doubles_nothing() {
+    commit_late(Stand::Inside, 2).await;
 }
 
 /// F40, I1, I4, I14.

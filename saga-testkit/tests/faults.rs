@@ -2,9 +2,14 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::time::Duration;
 
 use saga_core::store::{DeadLetter, Lane, MemoryConnection, MemoryStore, OutboxRow, Tick};
-use saga_core::{Outbox, OutboxId, SagaStore, StoreError};
+use saga_core::transport::{Received, Record, Subscription};
+use saga_core::{
+    MemoryTransport, Outbox, OutboxId, ParticipantName, Publisher as _, SagaStore, StoreError,
+    Subscriber as _, Topic, Transport as _,
+};
 use saga_testkit::{Faults, Faulty, Fixture, Moment, Operation};
 
 struct Fresh(Faulty<MemoryStore<Vec<String>>>);
@@ -98,7 +103,7 @@ async fn stores_of_one_process_die_together() {
     let (store, faults) = scripted();
     let other = Faulty::new(MemoryStore::new(), &faults);
     faults.kill_at(Operation::Due, 1, Moment::Before);
-    assert!(is_pending(store.due(std::time::Duration::ZERO, 1)).await);
+    assert!(is_pending(store.due(Duration::ZERO, 1)).await);
     assert!(is_pending(other.load(&[])).await);
 }
 
@@ -112,4 +117,35 @@ async fn an_outage_fails_every_call_and_counts_none() {
     faults.revive();
     store.commit(append()).await.unwrap();
     assert_eq!(store.inner().outbox_len(), 1);
+}
+
+/// As the contract of a subscriber has it: a dropped call loses nothing, whatever its limit was.
+#[tokio::test(start_paused = true)]
+async fn who_stands_still_over_what_was_received_has_it_afterwards() {
+    const TOPIC: Topic = Topic::new("orders.events");
+    let (topics, faults) = (MemoryTransport::new(), Faults::new());
+    faults.pause_at(Operation::Receive, 2, Moment::After, Duration::from_secs(1));
+    topics.ensure_topics(&[TOPIC]).await.unwrap();
+    let transport = Faulty::new(topics.clone(), &faults);
+    let group = ParticipantName::new("orders");
+    let subscription = Subscription { group, topics: vec![TOPIC] };
+    let mut subscriber = transport.subscriber(subscription).await.unwrap();
+    let assigned = subscriber.receive(1).await.unwrap();
+    assert!(matches!(assigned, Received::Assigned(_)), "{assigned:?}");
+
+    let record = |value: &'static str| {
+        let (key, value) = ("o-1".into(), value.into());
+        Record { topic: TOPIC, partition: Some(0), key, value, headers: Vec::new() }
+    };
+    let records = ["a", "b", "c"].map(record).to_vec();
+    topics.publisher().await.unwrap().publish(records).await.unwrap();
+    assert!(is_pending(subscriber.receive(3)).await, "it stands still");
+    let mut values = Vec::new();
+    for expected in [2, 1] {
+        let received = subscriber.receive(2).await.unwrap();
+        let Received::Deliveries(deliveries) = received else { panic!("{received:?}") };
+        assert_eq!(deliveries.len(), expected);
+        values.extend(deliveries.into_iter().map(|it| it.value));
+    }
+    assert_eq!(values, ["a", "b", "c"]);
 }

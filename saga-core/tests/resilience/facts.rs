@@ -75,7 +75,7 @@ impl HandleFact<OrderPlaced, Conn> for Notes {
             "bug" if !self.is_mended.load(SeqCst) => Err("a bug".into()),
             "panic" => panic!("the handler panics"),
             "flaky" if calls < 2 => Err("not now".into()),
-            "fatal" => std::future::pending().await,
+            "fatal" if !self.is_mended.load(SeqCst) => std::future::pending().await,
             "foreign" => cx.publish(&OrderPaid { order: fact.order }, "o"),
             _ => Ok(()),
         }
@@ -389,12 +389,14 @@ async fn an_outage_sets_no_fact_aside() {
     assert_eq!((effects(&db), letters(&db)), (vec!["placed o-1".to_owned()], vec![]));
 }
 
-/// F04: a fact that kills whoever handles it comes to rest, and those of other keys are handled once.
+/// F04, F36: a fact that kills whoever handles it comes to rest, and those of other keys are handled once. So is it, once it
+/// is mended.
 #[test]
 fn f04_a_fact_that_kills_whoever_handles_it_is_set_aside() {
     let (transport, db, notes) = (MemoryTransport::new(), database(), Notes::default());
     let outside = Runtime::new().expect("a runtime");
-    let facts = vec![placed("ada", "o-1", "fatal"), paid("ada", "o-1"), paid("bob", "o-2")];
+    let fatal = placed("ada", "o-1", "fatal");
+    let facts = vec![fatal.clone(), paid("ada", "o-1"), paid("bob", "o-2")];
     outside.block_on(publish(&transport, facts));
     for death in 1..=3 {
         let inside = Runtime::new().expect("a runtime");
@@ -414,6 +416,25 @@ fn f04_a_fact_that_kills_whoever_handles_it_is_set_aside() {
     });
     assert_eq!(notes.calls.load(SeqCst), 3, "each death is counted");
     assert_eq!(effects(&db), ["paid o-2"]);
+
+    // Whoever had published it died before that was on record.
+    notes.is_mended.store(true, SeqCst);
+    outside.block_on(async {
+        publish(&transport, vec![fatal]).await;
+        let _last = summary(&notes, db.clone(), &transport);
+        until("it waits behind itself", || letters(&db).len() == 3).await;
+        let unhandled = LetterFilter::all().reason("unhandled-fact");
+        let task = LetterTask::redrive("ada", "mended");
+        assert_eq!(task.run(&db, &unhandled).await.expect("run").letters, 1);
+        let back = async {
+            while !letters(&db).is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_mins(1), back).await.expect("all come back");
+    });
+    assert_eq!(notes.calls.load(SeqCst), 4);
+    assert_eq!(effects(&db), ["paid o-2", "placed o-1", "paid o-1"], "each once");
 }
 
 /// I4b: what may have been handled and forgotten is not handled, and not lost.

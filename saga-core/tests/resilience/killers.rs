@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use saga_core::message::{Kind, Outcome};
-use saga_core::participant::Inbox as _;
-use saga_core::transport::{Received, Record, Subscription};
+use saga_core::participant::Handled;
+use saga_core::store::{DeadLetter, LetterFilter, Transactional as _};
+use saga_core::transport::{Delivery, Position, Received, Record, Subscription};
 use saga_core::{
-    Context, Envelope, Handle, HandlerResult, MemoryTransport, Participant, ParticipantName, Reply,
-    RunningParticipant, Subscriber as _, Transport as _,
+    Context, Envelope, Handle, HandlerResult, Inbox, LetterTask, MemoryTransport, Participant,
+    ParticipantName, Reply, RunningParticipant, Subscriber as _, Timestamp, Transport as _,
 };
-use saga_testkit::{Faults, Faulty, Moment, Operation};
+use saga_testkit::{Faults, Faulty, Moment, Operation, SimulatedClock};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
@@ -42,8 +44,16 @@ impl Handle<Reserve, Conn> for Mortal {
 
 impl Mortal {
     fn start(&self, db: &Db, transport: &MemoryTransport) -> RunningParticipant {
+        self.start_on(db.clone(), transport)
+    }
+
+    fn start_on(
+        &self,
+        db: impl Inbox<Connection = Conn>,
+        transport: &MemoryTransport,
+    ) -> RunningParticipant {
         let participant = Participant::builder(STOCK).handle::<Reserve>(self.clone());
-        participant.build().expect("sound").start(db.clone(), transport.clone())
+        participant.build().expect("sound").start(db, transport.clone())
     }
 
     fn begun(&self, order: &str) -> u32 {
@@ -170,6 +180,50 @@ async fn f04_a_command_that_was_given_up_is_carried_out_again_only_if_it_is_trie
     participant.shutdown().await.expect("an orderly end");
 }
 
+/// F04, F36: a letter that kills whoever carries it out is handed out three times, and stays for a person to look at.
+#[tokio::test(start_paused = true)]
+async fn f04_a_letter_that_kills_whoever_carries_it_out_comes_to_rest() {
+    const LEASE: Duration = Duration::from_secs(30);
+    let (transport, mortal) = (MemoryTransport::new(), Mortal::default());
+    let db = database().clock(SimulatedClock::new());
+    let fatal = reserve("fatal", "");
+    send(&transport, Vec::new()).await;
+    set_aside(&db, &fatal).await;
+    let redrive = LetterTask::redrive("ada", "it may go well now");
+    redrive.run(&db, &LetterFilter::all()).await.expect("run");
+    for life in 1..=3 {
+        let faults = Faults::new();
+        faults.kill_at(Operation::Record, 1, Moment::Before);
+        let dies = mortal.start_on(Faulty::new(db.clone(), &faults), &transport);
+        faults.killed().await;
+        assert_eq!(mortal.begun("fatal"), life);
+        drop(dies);
+        tokio::time::sleep(LEASE).await;
+    }
+    let _participant = mortal.start(&db, &transport);
+    send(&transport, vec![reserve("o-1", "")]).await;
+    until_done(&db, "reserve o-1").await;
+    tokio::time::sleep(LEASE * 3).await;
+    let [letter] = db.dead_letters().try_into().expect("it stays");
+    assert_eq!((mortal.begun("fatal"), letter.redrives), (3, 3), "nobody is handed it any more");
+
+    redrive.run(&db, &LetterFilter::all()).await.expect("run");
+    assert_eq!(replies(&transport, &fatal).await, [Outcome::Succeeded], "it goes well now");
+    tokio::time::sleep(LEASE).await;
+    assert_eq!((db.dead_letters(), db.read(Vec::len)), (Vec::new(), 2));
+}
+
+/// A person puts a command among the letters of the stock.
+async fn set_aside(db: &Db, command: &Record) {
+    let position = Position { topic: STOCK.commands(), partition: 0, offset: 0, generation: 0 };
+    let Record { key, value, headers, .. } = command.clone();
+    let delivery = Delivery { position, key, value, headers, timestamp: Timestamp::default() };
+    let letter = DeadLetter::new(&STOCK, delivery, "by-hand", "a test put it here");
+    let transaction = db.begin().await.expect("begin");
+    let handled = Handled { dead_letters: vec![letter], ..Handled::default() };
+    db.record(transaction, handled).await.expect("commit");
+}
+
 /// F04: a store that counts and does not say so is asked again, and nothing is counted twice.
 #[tokio::test]
 async fn f04_what_is_counted_with_an_unknown_end_counts_once() {
@@ -180,9 +234,7 @@ async fn f04_what_is_counted_with_an_unknown_end_counts_once() {
     for call in 1..=3 {
         faults.fail_at(Operation::BeginAttempts, call, Moment::After);
     }
-    let participant = Participant::builder(STOCK).handle::<Reserve>(mortal.clone());
-    let participant = participant.build().expect("sound");
-    let _running = participant.start(Faulty::new(db.clone(), &faults), transport.clone());
+    let _participant = mortal.start_on(Faulty::new(db.clone(), &faults), &transport);
     mortal.dying.notified().await;
     let id = envelope(&slow.value).id;
     assert_eq!(db.unfinished(&[id]).await.expect("read"), [(id, 1)]);

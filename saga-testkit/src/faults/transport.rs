@@ -20,6 +20,8 @@ pub struct FaultyPublisher<P> {
 pub struct FaultySubscriber<S> {
     inner: S,
     faults: Faults,
+    /// What was received and not handed over: the process stood still, and nobody waited for it any more.
+    received: Option<Result<Received, TransportError>>,
 }
 
 impl<T: Transport> Transport for Faulty<T> {
@@ -47,7 +49,7 @@ impl<T: Transport> Transport for Faulty<T> {
     ) -> Result<Self::Subscriber, TransportError> {
         self.faults.survive(Operation::Receive).await?;
         let inner = self.inner.subscriber(subscription).await?;
-        Ok(FaultySubscriber { inner, faults: self.faults.clone() })
+        Ok(FaultySubscriber { inner, faults: self.faults.clone(), received: None })
     }
 }
 
@@ -73,16 +75,16 @@ impl<P: Publisher> Publisher for FaultyPublisher<P> {
 impl<S: Subscriber> Subscriber for FaultySubscriber<S> {
     async fn receive(&mut self, limit: usize) -> Result<Received, TransportError> {
         let fault = self.faults.before(Operation::Receive).await?;
-        let received = loop {
+        while self.received.is_none() {
             tokio::select! {
                 biased;
                 () = self.faults.trouble() => self.faults.survive(Operation::Receive).await?,
-                received = self.inner.receive(limit) => break received,
+                received = self.inner.receive(limit) => self.received = Some(received),
             }
-        };
+        }
         // What was received is not lost to a failure: a broker that fails has delivered nothing.
         let _ = self.faults.strike(fault, Moment::After, Operation::Receive).await;
-        received
+        self.hand_over(limit)
     }
 
     fn acknowledge(&mut self, positions: &[Position]) {
@@ -94,6 +96,20 @@ impl<S: Subscriber> Subscriber for FaultySubscriber<S> {
     async fn close(self) -> Result<(), TransportError> {
         self.faults.survive(Operation::Acknowledge).await?;
         self.inner.close().await
+    }
+}
+
+impl<S> FaultySubscriber<S> {
+    /// Hands over what was received; what is more than was asked for stays for the next call.
+    fn hand_over(&mut self, limit: usize) -> Result<Received, TransportError> {
+        let mut received = self.received.take().expect("it was waited for")?;
+        if let Received::Deliveries(deliveries) = &mut received
+            && deliveries.len() > limit
+        {
+            let rest = deliveries.split_off(limit);
+            self.received = Some(Ok(Received::Deliveries(rest)));
+        }
+        Ok(received)
     }
 }
 

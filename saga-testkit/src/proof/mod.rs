@@ -168,6 +168,7 @@ pub fn prove(subject: &(impl Subject + Sync)) -> Report {
     let mut proof = Proof { subject, report: Report::default(), plans: Vec::new() };
     proof.explore();
     let only = env::var(ONLY).ok();
+    proof.report.is_of_one = only.is_some();
     proof.plans.retain(|plan| only.as_ref().is_none_or(|only| *only == plan.to_string()));
     proof.play_all();
     proof.report
@@ -192,6 +193,7 @@ pub fn simulate(subject: &(impl Subject + Sync), seeds: Range<u64>) -> Report {
     let smooth =
         play(subject, &smooth).unwrap_or_else(|flaw| give_up(&smooth, &flaw, &by_name(&smooth)));
     let only = env::var(SEED).ok().map(|seed| seed.parse().expect("a number"));
+    report.is_of_one = only.is_some();
     let seeds: Vec<u64> = only.map_or_else(|| seeds.collect(), |only| vec![only]);
     let plans: Vec<_> = seeds.iter().map(|seed| seeds::plan(*seed, &smooth.sent)).collect();
     let runs = parallel::map(&plans, |plan| play(subject, plan));

@@ -22,6 +22,8 @@ use crate::{Faults, Operation};
 const PATIENCE: Duration = Duration::from_hours(24);
 /// Simulated time after an end in which nothing may happen to the saga any more.
 const AFTERMATH: Duration = Duration::from_secs(50);
+/// Simulated time in which what was committed must be sent, and deleted, also by one that stood still.
+const UNTIL_SENT: Duration = Duration::from_mins(5);
 /// Each run has the same saga, so that a plan is played in the same way each time.
 const SAGA: SagaId = SagaId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
 /// How often a person tries again what is parked.
@@ -130,6 +132,13 @@ impl Client<'_> {
                 break;
             }
         }
+        let sent = async {
+            while world.sagas.outbox_len() > 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        // What never is finds its judge.
+        let _ = tokio::time::timeout(UNTIL_SENT, sent).await;
         let history = self.ask(async |engine| engine.history(saga).await).await?;
         Ok((status, history))
     }

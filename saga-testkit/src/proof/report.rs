@@ -18,6 +18,8 @@ pub struct Report {
     /// How the sagas ended.
     pub endings: BTreeMap<&'static str, usize>,
     seen: Seen,
+    /// One run was played alone.
+    pub(super) is_of_one: bool,
 }
 
 impl Report {
@@ -29,8 +31,13 @@ impl Report {
     }
 
     /// Returns what must be survived and was never seen: then the runs have proved little about it.
+    ///
+    /// Nothing if one run is played alone.
     #[must_use]
     pub fn unseen(&self) -> Vec<&'static str> {
+        if self.is_of_one {
+            return Vec::new();
+        }
         let never = self.seen.all().into_iter().filter(|(times, _)| *times == 0);
         never.map(|(_, what)| what).collect()
     }

@@ -461,7 +461,7 @@ impl State {
     }
 }
 
-/// I1, I2, I4, I8, I9, F14, F15, F60, F61, F63, F65.
+/// I1, I4, I8, I9, F14, F15, F60, F61, F63, F65.
 #[test]
 fn a_saga_is_all_or_nothing_in_every_order_of_its_messages() {
     super::holds(SagaModel::new(None));

@@ -600,6 +600,7 @@ fn a_compensation_that_cannot_be_encoded_parks() {
     set_mute(&mut run, false);
     assert_eq!(run.operate(OperatorAction::Retry), Verdict::Applied);
     assert_eq!((run.status(), run.sent().as_str()), (Status::Compensating, "~a"));
+    assert_eq!(run.sent[0].attempt, 1, "those of the step are not those of its compensation");
 }
 
 fn set_mute(run: &mut Run, is_mute: bool) {
