@@ -112,7 +112,23 @@ impl Definition {
     /// its [compensation](crate::SagaBuilder::compensation) is part of it.
     #[must_use]
     pub fn is_compensation_only(&self, step: &StepName) -> bool {
-        self.steps.iter().any(|it| it.name == *step && it.kind == StepKind::Prior)
+        self.step(step).is_some_and(|step| step.kind == StepKind::Prior)
+    }
+
+    /// Returns how long an answer to a step's command is waited for; nothing for what only waits or is only compensated.
+    #[must_use]
+    pub fn deadline(&self, step: &StepName) -> Option<Duration> {
+        self.step(step)?.action.as_ref().map(|action| action.deadline)
+    }
+
+    /// Returns how long an answer to a step's compensation is waited for; nothing if it has none.
+    #[must_use]
+    pub fn compensation_deadline(&self, step: &StepName) -> Option<Duration> {
+        self.step(step)?.compensation.as_ref().map(|compensation| compensation.deadline)
+    }
+
+    fn step(&self, name: &StepName) -> Option<&StepDefinition> {
+        self.steps.iter().find(|step| step.name == *name)
     }
 
     /// Returns the participants that the saga asks, each once.

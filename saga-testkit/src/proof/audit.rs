@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use saga_core::message::Envelope;
-use saga_core::store::{Lane, OutboxRow, Version};
+use saga_core::store::{DeadLetter, Lane, OutboxRow, Version};
 use saga_core::{MessageId, OutboxId, SagaId};
 
 /// What services have made durable and what they have let go.
@@ -77,6 +77,19 @@ impl Audit {
         if !self.answered.contains(&command) {
             self.flaws.push("a command was acknowledged before its answer was durable".to_owned());
         }
+    }
+
+    /// A reply is acknowledged only when its step does not wait for it any more.
+    pub(super) fn reply_acknowledged(&mut self, is_awaited: bool) {
+        if is_awaited {
+            self.flaws.push("a reply was acknowledged before what it says was durable".to_owned());
+        }
+    }
+
+    /// A participant of a saga sets nothing aside.
+    pub(super) fn set_aside(&mut self, letters: &[DeadLetter]) {
+        let flaws = letters.iter().map(|it| format!("a message was set aside: {}", it.detail));
+        self.flaws.extend(flaws);
     }
 
     /// Returns the lanes that anything was committed to.

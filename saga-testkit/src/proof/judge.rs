@@ -1,17 +1,19 @@
 //! What must hold once a saga has ended, whatever went wrong on the way.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use saga_core::machine::{HistoryEntry, HistoryKind};
 use saga_core::{Status, StepName};
 
-use super::scene::Carried;
+use super::scene::{Carried, Sent};
 use super::services::World;
 use super::subject::Subject;
 use super::trouble::Side;
 
 /// Returns what does not hold, in words.
-pub(super) fn judge<P: Subject>(
+pub(super) async fn judge<P: Subject>(
     world: &World<'_, P>,
     status: Status,
     history: &[HistoryEntry],
@@ -28,13 +30,34 @@ pub(super) fn judge<P: Subject>(
         |step| world.scene.place(step, Side::Compensation),
         |step| world.scene.place(step, Side::Action),
     )?;
-    nothing_left(world)?;
+    nothing_left(world).await?;
     if status == Status::Parked && was_rejected(history) {
         return Ok(());
     }
     one_end(status, history)?;
     all_or_nothing(status, &carried)?;
-    world.subject.check(&world.store, status)
+    if status == Status::Completed {
+        all_of_it(&world.scene.sent(), &carried)?;
+    }
+    let check = AssertUnwindSafe(|| world.subject.check(&world.store, status));
+    catch_unwind(check).unwrap_or_else(|panic| Err(format!("the check panics: {}", text(&*panic))))
+}
+
+/// Returns what a panic says.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
+}
+
+/// What a completed saga has asked for was carried out.
+fn all_of_it(sent: &[Sent], carried: &[Carried]) -> Result<(), String> {
+    let is_done = |sent: &&Sent| {
+        carried.iter().any(|it| it.has_succeeded && it.side == sent.side && it.step == sent.step)
+    };
+    match sent.iter().filter(|it| it.side == Side::Action).find(|it| !is_done(it)) {
+        Some(sent) => Err(format!("it completed, and `{}` was not carried out", sent.step)),
+        None => Ok(()),
+    }
 }
 
 /// Only a person can end a saga that was refused something when it could no longer turn back.
@@ -142,10 +165,12 @@ fn in_reverse(
 }
 
 /// Everything was sent, and nothing was set aside.
-fn nothing_left<P: Subject>(world: &World<'_, P>) -> Result<(), String> {
-    match (world.sagas.outbox_len(), world.sagas.dead_letters().len()) {
-        (0, 0) => Ok(()),
-        (unsent, 0) => Err(format!("{unsent} rows of the orchestrator's outbox were never sent")),
-        (_, letters) => Err(format!("the orchestrator has set {letters} messages aside")),
+async fn nothing_left<P: Subject>(world: &World<'_, P>) -> Result<(), String> {
+    let [orchestrator, participants] = world.unsent().await;
+    match (orchestrator, participants, world.sagas.dead_letters().len()) {
+        (0, 0, 0) => Ok(()),
+        (0, 0, letters) => Err(format!("the orchestrator has set {letters} messages aside")),
+        (0, unsent, _) => Err(format!("{unsent} rows of the participants' outbox were never sent")),
+        (unsent, ..) => Err(format!("{unsent} rows of the orchestrator's outbox were never sent")),
     }
 }

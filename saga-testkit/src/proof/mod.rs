@@ -26,6 +26,7 @@ mod witness;
 
 use std::env;
 use std::ops::Range;
+use std::thread;
 
 use saga_core::StepName;
 
@@ -165,11 +166,15 @@ const SEED: &str = "SAGA_SEED";
 /// println!("{}", prove(&Counting)); // what was covered
 /// ```
 pub fn prove(subject: &(impl Subject + Sync)) -> Report {
-    let mut proof = Proof { subject, report: Report::default(), plans: Vec::new() };
-    proof.explore();
     let only = env::var(ONLY).ok();
-    proof.report.is_of_one = only.is_some();
-    proof.plans.retain(|plan| only.as_ref().is_none_or(|only| *only == plan.to_string()));
+    let report = Report::new(subject.saga().definition(), only.is_some());
+    let mut proof = Proof { subject, report, plans: Vec::new(), bases: Vec::new() };
+    proof.explore();
+    if let Some(only) = only {
+        let is_base = proof.bases.contains(&only);
+        proof.plans.retain(|plan| only == plan.to_string());
+        assert!(is_base || !proof.plans.is_empty(), "there is no run of {ONLY}='{only}'");
+    }
     proof.play_all();
     proof.report
 }
@@ -188,12 +193,11 @@ pub fn prove(subject: &(impl Subject + Sync)) -> Report {
 ///
 /// With the subject of the example of [`prove`]: `println!("{}", simulate(&Counting, 0..10_000))`.
 pub fn simulate(subject: &(impl Subject + Sync), seeds: Range<u64>) -> Report {
-    let mut report = Report::default();
     let smooth = Plan::default();
     let smooth =
         play(subject, &smooth).unwrap_or_else(|flaw| give_up(&smooth, &flaw, &by_name(&smooth)));
     let only = env::var(SEED).ok().map(|seed| seed.parse().expect("a number"));
-    report.is_of_one = only.is_some();
+    let mut report = Report::new(subject.saga().definition(), only.is_some());
     let seeds: Vec<u64> = only.map_or_else(|| seeds.collect(), |only| vec![only]);
     let plans: Vec<_> = seeds.iter().map(|seed| seeds::plan(*seed, &smooth.sent)).collect();
     let runs = parallel::map(&plans, |plan| play(subject, plan));
@@ -236,6 +240,8 @@ struct Proof<'a, P> {
     report: Report,
     /// What is to be played besides.
     plans: Vec<Plan>,
+    /// The names of what was played to find that out.
+    bases: Vec<String>,
 }
 
 impl<P: Subject + Sync> Proof<'_, P> {
@@ -269,6 +275,7 @@ impl<P: Subject + Sync> Proof<'_, P> {
         let run =
             play(self.subject, plan).unwrap_or_else(|flaw| give_up(plan, &flaw, &by_name(plan)));
         self.report.add(plan, &run);
+        self.bases.push(plan.to_string());
         for &(service, operation, calls) in &run.calls {
             for (nth, moment) in (1..=calls).flat_map(|nth| MOMENTS.map(|moment| (nth, moment))) {
                 let at = |deed| Fault { service, life: 0, operation, nth, moment, deed };
@@ -308,7 +315,9 @@ fn note_undone(plan: &Plan, run: &Run, undone: &mut Vec<(StepName, Plan)>) {
 fn give_up(plan: &Plan, flaw: &Flaw, again: &str) -> ! {
     let Flaw { what, story } = flaw;
     let story = story.join("\n");
-    panic!("{what}\n\nwhen {plan}:\n{story}\n\nto play this alone: {again}")
+    let thread = thread::current();
+    let test = thread.name().filter(|name| *name != "main").unwrap_or_default();
+    panic!("{what}\n\nwhen {plan}:\n{story}\n\nto play this alone: {again} cargo test {test}")
 }
 
 fn by_name(plan: &Plan) -> String {

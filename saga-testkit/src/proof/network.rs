@@ -3,26 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use saga_core::message::{Envelope, Kind, Outcome, ReplyHeaders};
 use saga_core::transport::{
     MemoryPublisher, MemorySubscriber, MemoryTransport, Position, Receipt, Received, Record,
     Subscription,
 };
 use saga_core::{
-    MessageId, ParticipantName, Payload, Publisher, Subscriber, Topic, Transport, TransportError,
+    MemoryStore, MessageId, ParticipantName, Payload, Publisher, SagaStore as _, Subscriber, Topic,
+    Transport, TransportError,
 };
 
 use super::scene::Scene;
 use super::trouble::TroubleKind;
-
-/// Longer than the deadline of a step, unless its author has set one that is longer.
-const AFTER_THE_DEADLINE: Duration = Duration::from_secs(45);
 
 /// The way between an orchestrator and its participants.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     topics: MemoryTransport,
     scene: Scene,
+    /// Where it is looked up what came of a reply.
+    sagas: MemoryStore,
 }
 
 /// What services publish with.
@@ -37,8 +38,9 @@ pub(super) struct NetworkPublisher {
 pub(super) struct NetworkSubscriber {
     inner: MemorySubscriber,
     scene: Scene,
-    /// Those that are delivered and not acknowledged.
-    commands: Vec<(Position, MessageId)>,
+    sagas: MemoryStore,
+    /// The commands and replies that are delivered and not acknowledged.
+    delivered: Vec<(Position, Envelope)>,
 }
 
 /// What becomes of a record.
@@ -55,15 +57,16 @@ enum Fate {
 #[derive(Clone, Copy)]
 enum Wait {
     No,
-    UntilTheDeadlineIsOver,
+    /// That takes so long.
+    UntilTheDeadlineIsOver(Duration),
     UntilAllIsOver,
     For(Duration),
 }
 
 impl Network {
-    pub(super) fn new(scene: &Scene) -> Self {
+    pub(super) fn new(scene: &Scene, sagas: &MemoryStore) -> Self {
         let topics = MemoryTransport::new().clock(scene.clock().clone());
-        Self { topics, scene: scene.clone() }
+        Self { topics, scene: scene.clone(), sagas: sagas.clone() }
     }
 }
 
@@ -85,7 +88,8 @@ impl Transport for Network {
         subscription: Subscription,
     ) -> Result<NetworkSubscriber, TransportError> {
         let inner = self.topics.subscriber(subscription).await?;
-        Ok(NetworkSubscriber { inner, scene: self.scene.clone(), commands: Vec::new() })
+        let (scene, sagas) = (self.scene.clone(), self.sagas.clone());
+        Ok(NetworkSubscriber { inner, scene, sagas, delivered: Vec::new() })
     }
 }
 
@@ -123,18 +127,28 @@ impl Subscriber for NetworkSubscriber {
     async fn receive(&mut self, limit: usize) -> Result<Received, TransportError> {
         let received = self.inner.receive(limit).await?;
         if let Received::Deliveries(deliveries) = &received {
-            self.commands.extend(deliveries.iter().filter_map(|delivery| {
+            self.delivered.extend(deliveries.iter().filter_map(|delivery| {
                 let envelope = Envelope::decode(delivery.value.clone()).ok()?;
-                let is_command = matches!(envelope.kind, Kind::Command(_));
-                is_command.then(|| (delivery.position.clone(), envelope.id))
+                Some((delivery.position.clone(), envelope))
             }));
         }
         Ok(received)
     }
 
     fn acknowledge(&mut self, positions: &[Position]) {
-        let acknowledged = self.commands.extract_if(.., |(at, _)| positions.contains(at));
-        acknowledged.for_each(|(_, id)| self.scene.audit(|audit| audit.acknowledged(id)));
+        let acknowledged = self.delivered.extract_if(.., |(at, _)| positions.contains(at));
+        for (_, envelope) in acknowledged {
+            match &envelope.kind {
+                Kind::Command(_) => self.scene.audit(|audit| audit.acknowledged(envelope.id)),
+                Kind::Reply(reply) => {
+                    let saga = self.sagas.load(&[reply.saga]).now_or_never();
+                    let saga = saga.expect("it is in memory").expect("it is in memory");
+                    let is_awaited = saga.iter().any(|saga| self.scene.awaits(saga, &envelope));
+                    self.scene.audit(|audit| audit.reply_acknowledged(is_awaited));
+                }
+                Kind::Fact => {}
+            }
+        }
         self.inner.acknowledge(positions);
     }
 
@@ -152,15 +166,20 @@ impl NetworkPublisher {
                 let (side, step, attempt) =
                     (self.scene.side(headers), &headers.step, headers.attempt);
                 self.scene.tell(format_args!("{side} of `{step}` sent, attempt {attempt}"));
-                let is_first = headers.attempt == 1;
-                trouble.map_or(Fate::Arrives, |trouble| of_command(trouble, is_first))
+                let late = Wait::UntilTheDeadlineIsOver(self.scene.after_the_deadline(step, side));
+                let is_first = attempt == 1;
+                trouble.map_or(Fate::Arrives, |trouble| of_command(trouble, is_first, late))
             }
             Kind::Reply(headers) => {
                 let trouble = self.scene.answering(envelope.causation, &headers.outcome);
                 let (step, outcome) = (&headers.step, &headers.outcome);
                 self.scene.tell(format_args!("reply of `{step}` sent: {outcome:?}"));
                 match trouble {
-                    Some(TroubleKind::SlowSuccess) => Fate::Waits(Wait::UntilTheDeadlineIsOver),
+                    Some(TroubleKind::SlowSuccess) => {
+                        let side = self.scene.side_of(envelope.causation);
+                        let late = self.scene.after_the_deadline(step, side);
+                        Fate::Waits(Wait::UntilTheDeadlineIsOver(late))
+                    }
                     Some(TroubleKind::LateSuccess) => Fate::Waits(Wait::UntilAllIsOver),
                     _ => Fate::Arrives,
                 }
@@ -186,7 +205,7 @@ impl NetworkPublisher {
         tokio::spawn(async move {
             match wait {
                 Wait::No => {}
-                Wait::UntilTheDeadlineIsOver => tokio::time::sleep(AFTER_THE_DEADLINE).await,
+                Wait::UntilTheDeadlineIsOver(late) => tokio::time::sleep(late).await,
                 Wait::UntilAllIsOver => scene.is_over().await,
                 Wait::For(delay) => tokio::time::sleep(delay).await,
             }
@@ -199,7 +218,7 @@ impl NetworkPublisher {
     }
 }
 
-fn of_command(trouble: TroubleKind, is_first: bool) -> Fate {
+fn of_command(trouble: TroubleKind, is_first: bool, late: Wait) -> Fate {
     let rejected = || Outcome::Rejected("refused".to_owned());
     let failed = || Outcome::FailedTransiently("not now".to_owned());
     match trouble {
@@ -211,7 +230,7 @@ fn of_command(trouble: TroubleKind, is_first: bool) -> Fate {
         }
         TroubleKind::LostOnce if is_first => Fate::IsLost,
         TroubleKind::Lost => Fate::IsLost,
-        TroubleKind::SlowRejection => Fate::IsAnswered(rejected(), Wait::UntilTheDeadlineIsOver),
+        TroubleKind::SlowRejection => Fate::IsAnswered(rejected(), late),
         TroubleKind::LateRejection => Fate::IsAnswered(rejected(), Wait::UntilAllIsOver),
         TroubleKind::Late => Fate::Waits(Wait::UntilAllIsOver),
         TroubleKind::Twice => Fate::ArrivesTwice,

@@ -83,6 +83,16 @@ impl Plan {
         plans
     }
 
+    /// Returns what of this went wrong, without saying when.
+    pub(super) fn classes(&self) -> impl Iterator<Item = String> {
+        let troubles = self.troubles.iter().map(ToString::to_string);
+        troubles.chain(self.cancel()).chain(self.faults.iter().map(Fault::class))
+    }
+
+    fn cancel(&self) -> Option<String> {
+        self.cancel_after.map(|sent| format!("a cancel after command {sent}"))
+    }
+
     /// Returns this plan with more faults.
     pub(super) fn and(&self, faults: impl IntoIterator<Item = Fault>) -> Self {
         let mut plan = self.clone();
@@ -94,7 +104,7 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let troubles = self.troubles.iter().map(ToString::to_string);
-        let cancel = self.cancel_after.map(|sent| format!("a cancel after command {sent}"));
+        let cancel = self.cancel();
         let faults = self.faults.iter().map(ToString::to_string);
         let spare = self.has_spare.then(|| "there are two orchestrators".to_owned());
         let noise = self.noise.map(|seed| format!("noise {seed}"));
@@ -117,9 +127,10 @@ impl fmt::Display for Service {
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, life, operation, nth, moment, deed } = self;
+impl Fault {
+    /// Returns what befalls whom and where, without saying when.
+    pub(super) fn class(&self) -> String {
+        let Self { service, operation, moment, deed, .. } = self;
         let deed = match deed {
             Deed::Crash => "crash",
             Deed::Fail => "fail",
@@ -129,7 +140,19 @@ impl fmt::Display for Fault {
             Moment::Before => "before",
             Moment::After => "after",
         };
-        let again = if *life == 0 { String::new() } else { format!(" of life {life}") };
-        write!(f, "{service} {deed} {moment} {operation} {nth}{again}")
+        format!("{service} {deed} {moment} {operation}")
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.class(), self.nth)?;
+        if self.life > 0 {
+            write!(f, " of life {}", self.life)?;
+        }
+        if let Deed::Pause(duration) = self.deed {
+            write!(f, " for {duration:?}")?;
+        }
+        Ok(())
     }
 }

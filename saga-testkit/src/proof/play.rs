@@ -20,8 +20,8 @@ use crate::{Faults, Operation};
 
 /// Simulated time in which every saga must end.
 const PATIENCE: Duration = Duration::from_hours(24);
-/// Simulated time after an end in which nothing may happen to the saga any more.
-const AFTERMATH: Duration = Duration::from_secs(50);
+/// Simulated time after the last answer that may come late, in which nothing may happen to the saga any more.
+const AFTERMATH: Duration = Duration::from_secs(5);
 /// Simulated time in which what was committed must be sent, and deleted, also by one that stood still.
 const UNTIL_SENT: Duration = Duration::from_mins(5);
 /// Each run has the same saga, so that a plan is played in the same way each time.
@@ -78,7 +78,7 @@ async fn play_in<P: Subject>(subject: &P, plan: &Plan, scene: &Scene) -> Result<
         () = world.participate(&participants) => unreachable!("they live again and again"),
     };
     let (status, history) = ended?;
-    judge::judge(&world, status, &history)?;
+    judge::judge(&world, status, &history).await?;
     let calls = [
         (Service::Orchestrator, &orchestrator.first),
         (Service::Participants, &participants.first),
@@ -91,7 +91,14 @@ fn calls_of(
     service: Service,
     faults: &Faults,
 ) -> impl Iterator<Item = (Service, Operation, u64)> + use<'_> {
-    let operations = [Operation::Write, Operation::Publish, Operation::Acknowledge];
+    let operations = [
+        Operation::Write,
+        Operation::Sent,
+        Operation::BeginAttempts,
+        Operation::EndAttempts,
+        Operation::Publish,
+        Operation::Acknowledge,
+    ];
     operations.into_iter().map(move |it| (service, it, faults.calls(it)))
 }
 
@@ -120,7 +127,7 @@ impl Client<'_> {
         self.scene.over();
         for _ in 0..OPERATIONS_MAX {
             self.scene.tell(format_args!("the saga is {status}"));
-            tokio::time::sleep(AFTERMATH).await;
+            tokio::time::sleep(self.scene.latest() + AFTERMATH).await;
             status = self.outcome(saga).await?;
             if status.is_final() {
                 break;
@@ -133,7 +140,7 @@ impl Client<'_> {
             }
         }
         let sent = async {
-            while world.sagas.outbox_len() > 0 {
+            while world.unsent().await != [0; 2] {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };

@@ -1,7 +1,10 @@
 //! What a proof has covered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use saga_core::StepName;
+use saga_core::definition::Definition;
 
 use super::plan::Plan;
 use super::play::Run;
@@ -17,17 +20,34 @@ pub struct Report {
     pub with_faults: usize,
     /// How the sagas ended.
     pub endings: BTreeMap<&'static str, usize>,
+    /// In how many runs what went wrong, such as `the action of reserve is rejected`, or `the orchestrator crash before write`.
+    pub covered: BTreeMap<String, usize>,
+    /// The steps that no run has asked for, for the condition of each was false: nothing is proved of them.
+    pub never_asked: BTreeSet<StepName>,
     seen: Seen,
     /// One run was played alone.
-    pub(super) is_of_one: bool,
+    is_of_one: bool,
 }
 
 impl Report {
+    /// Begins a report about runs of a saga, or about one that is played alone.
+    pub(super) fn new(definition: &Definition, is_of_one: bool) -> Self {
+        let asks = |step: &&StepName| {
+            definition.deadline(step).or_else(|| definition.compensation_deadline(step)).is_some()
+        };
+        let never_asked = definition.step_names().filter(asks).cloned().collect();
+        Self { never_asked, is_of_one, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self, plan: &Plan, run: &Run) {
         self.runs += 1;
         self.with_faults += usize::from(!plan.faults.is_empty());
         *self.endings.entry(run.status.as_str()).or_default() += 1;
         self.seen.add(run.seen);
+        for class in plan.classes().collect::<BTreeSet<_>>() {
+            *self.covered.entry(class).or_default() += 1;
+        }
+        self.never_asked.retain(|step| run.sent.iter().all(|sent| sent.step != *step));
     }
 
     /// Returns what must be survived and was never seen: then the runs have proved little about it.
@@ -52,6 +72,13 @@ impl fmt::Display for Report {
         }
         for (times, what) in self.seen.all() {
             writeln!(f, "{times:>8} {what}")?;
+        }
+        writeln!(f, "\nIn so many runs:")?;
+        for (class, runs) in &self.covered {
+            writeln!(f, "{runs:>8} {class}")?;
+        }
+        for step in &self.never_asked {
+            writeln!(f, "\nNo run has asked for `{step}`: nothing is proved of it")?;
         }
         Ok(())
     }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use saga_core::definition::Definition;
+use saga_core::machine::{Progress, StepState};
 use saga_core::message::{CommandHeaders, Envelope, Kind, Outcome};
+use saga_core::store::Snapshot;
 use saga_core::{MessageId, StepName};
 use tokio::sync::{Semaphore, watch};
 
@@ -16,6 +18,8 @@ use super::dice::Dice;
 use super::plan::Plan;
 use super::trouble::{Side, Trouble, TroubleKind};
 
+/// How long after the deadline of its command an answer comes that is too late.
+const TOO_LATE: Duration = Duration::from_secs(15);
 /// What a participant says to an action that comes after its compensation.
 const UNDONE_BEFORE: &str = "undone-before-it-arrived";
 /// The type of the reply to a compensation of what was not done.
@@ -193,10 +197,10 @@ impl Scene {
 
     /// Notes what a participant has put on record.
     pub(super) fn carried(&self, reply: &Envelope) {
-        let (Kind::Reply(headers), Some(command)) = (&reply.kind, reply.causation) else { return };
+        let (Kind::Reply(headers), Some(_)) = (&reply.kind, reply.causation) else { return };
         let has_succeeded = headers.outcome == Outcome::Succeeded;
         let is_empty = reply.message_type.as_str() == NOTHING_TO_UNDO;
-        let side = self.side_of(command);
+        let side = self.side_of(reply.causation);
         self.tell(format_args!("{side} of `{}` on record: {:?}", headers.step, headers.outcome));
         let mut shared = self.shared();
         shared.seen.empty_compensations += u64::from(is_empty);
@@ -211,8 +215,47 @@ impl Scene {
         if headers.compensates.is_some() || is_only { Side::Compensation } else { Side::Action }
     }
 
-    fn side_of(&self, command: MessageId) -> Side {
-        self.shared().commands.get(&command).map_or(Side::Action, |sent| sent.side)
+    /// Returns how long an answer is on its way that comes after the deadline.
+    pub(super) fn after_the_deadline(&self, step: &StepName, side: Side) -> Duration {
+        let deadline = match side {
+            Side::Action => self.definition.deadline(step),
+            Side::Compensation => self.definition.compensation_deadline(step),
+        };
+        deadline.unwrap_or_default() + TOO_LATE
+    }
+
+    /// Returns how long an answer is on its way at most.
+    pub(super) fn latest(&self) -> Duration {
+        let sides = [Side::Action, Side::Compensation];
+        let late = |step| sides.into_iter().map(move |side| self.after_the_deadline(step, side));
+        self.definition.step_names().flat_map(late).max().unwrap_or_default()
+    }
+
+    /// Returns whether it is an action or a compensation that a reply answers.
+    pub(super) fn side_of(&self, command: Option<MessageId>) -> Side {
+        let shared = self.shared();
+        let sent = command.and_then(|command| shared.commands.get(&command));
+        sent.map_or(Side::Action, |sent| sent.side)
+    }
+
+    /// Returns true if the stored saga still waits for what a reply says.
+    pub(super) fn awaits(&self, saga: &Snapshot, reply: &Envelope) -> bool {
+        let Kind::Reply(headers) = &reply.kind else { return false };
+        let Snapshot { saga, status, state, .. } = saga.clone();
+        let progress = Progress::decode(&self.definition, saga, status, state);
+        let progress = progress.expect("it was committed");
+        let mut steps = progress.steps(&self.definition);
+        let Some(step) = steps.find(|step| step.name == headers.step) else { return false };
+        let is_outstanding = match self.side_of(reply.causation) {
+            Side::Action => step.state == StepState::Outstanding,
+            Side::Compensation => step.state == StepState::Compensating,
+        };
+        // Whoever hears that an earlier attempt has failed waits for the latest.
+        let counts = match headers.outcome {
+            Outcome::Succeeded | Outcome::Rejected(_) => true,
+            _ => headers.attempt == step.attempt,
+        };
+        is_outstanding && counts
     }
 
     /// Notes what has become durable or was let go, or asks for it.

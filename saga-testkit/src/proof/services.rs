@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use saga_core::store::{Lane, OutboxRow};
 use saga_core::{Engine, MemoryStore, Outbox as _, Participant, ParticipantName};
 use tokio::sync::watch;
 
@@ -33,7 +34,7 @@ impl<'a, P: Subject> World<'a, P> {
     pub(super) fn new(subject: &'a P, scene: Scene) -> Self {
         let sagas = MemoryStore::new().clock(scene.clock().clone());
         let store = subject.store(scene.clock());
-        let network = Network::new(&scene);
+        let network = Network::new(&scene, &sagas);
         Self { subject, scene, sagas, store, network, read: Cursors::default() }
     }
 
@@ -83,13 +84,24 @@ impl<'a, P: Subject> World<'a, P> {
         faults.crashed().await;
         self.scene.tell(format_args!("{service} crash"));
         self.scene.count(|seen| seen.crashes += 1);
+        for (lanes, rows) in self.outboxes().await {
+            self.scene.audit(|audit| audit.waiting(&lanes, &rows));
+        }
+    }
+
+    /// Returns how many rows of the orchestrator and of the participants are in the outbox.
+    pub(super) async fn unsent(&self) -> [usize; 2] {
+        self.outboxes().await.map(|(_, rows)| rows.len())
+    }
+
+    /// Returns the lanes of the orchestrator and those of the participants, and what is in the outbox for them.
+    async fn outboxes(&self) -> [(Vec<Lane>, Vec<OutboxRow>); 2] {
         let lanes = self.scene.audit(|audit| audit.lanes());
         let (own, others): (Vec<_>, Vec<_>) =
             lanes.into_iter().partition(|lane| *lane.owner() == ORCHESTRATOR);
-        let rows = self.sagas.unsent(&own, usize::MAX).await.expect("it is in memory");
-        self.scene.audit(|audit| audit.waiting(&own, &rows));
-        let rows = self.store.unsent(&others, usize::MAX).await.expect("no fault is planned here");
-        self.scene.audit(|audit| audit.waiting(&others, &rows));
+        let sagas = self.sagas.unsent(&own, usize::MAX).await.expect("it is in memory");
+        let store = self.store.unsent(&others, usize::MAX).await.expect("no fault is planned here");
+        [(own, sagas), (others, store)]
     }
 }
 

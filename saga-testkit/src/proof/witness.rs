@@ -157,8 +157,10 @@ impl<S: Inbox> Inbox for Witness<S> {
     ) -> Result<(), StoreError> {
         let mut settled: HashSet<_> = handled.records.iter().map(|record| record.command).collect();
         let (rows, sent) = (handled.outbox.clone(), handled.sent.clone());
+        let letters = handled.dead_letters.clone();
         self.inner.record(transaction, handled).await?;
         self.scene.audit(|audit| {
+            audit.set_aside(&letters);
             audit.enqueued(&rows);
             audit.deleted(&sent);
         });

@@ -68,6 +68,8 @@ fn found(seed: Option<&str>) -> (String, String) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let (_, told) = said.split_once(FLAW).unwrap_or_else(|| panic!("no flaw in: {said}"));
     let (told, rest) = told.split_once(AGAIN).expect("how to play it again");
-    let seed = rest.lines().next().expect("a seed");
+    let again = rest.lines().next().expect("a seed, and what to run");
+    let (seed, run) = again.split_once(' ').expect("a seed, and what to run");
+    assert_eq!(run, format!("cargo test {this}"));
     (told.to_owned(), seed.to_owned())
 }
