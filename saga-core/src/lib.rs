@@ -121,6 +121,7 @@ pub mod planted;
 pub mod policy;
 pub mod relay;
 pub mod retention;
+mod stopping;
 pub mod store;
 pub mod telemetry;
 pub mod time;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span, warn};
 
 use crate::outlet::{Outlet, PAGE};
+use crate::stopping;
 use crate::store::{Lane, Outbox, StoreError};
 use crate::transport::Transport;
 use crate::transport::erased::Erased;
@@ -85,7 +86,7 @@ impl Relay {
         RelayWaker(Arc::clone(&self.wake))
     }
 
-    /// Publishes what it has in hand (waits at most 5 s for the broker) and stops.
+    /// Publishes what it has in hand (waits at most 3 s for the broker) and stops, within 10 s.
     ///
     /// # Errors
     ///
@@ -125,9 +126,17 @@ struct Worker<S> {
 
 impl<S: Outbox> Worker<S> {
     async fn run(mut self) {
-        let lane = Lane::application();
+        let (lane, stop) = (Lane::application(), self.stop.clone());
+        tokio::select! {
+            () = self.publish(&lane) => {}
+            () = stopping::grace_is_over(&stop) => {}
+        }
+        stopping::close(self.close(&lane)).await;
+    }
+
+    async fn publish(&mut self, lane: &Lane) {
         while !self.stop.is_cancelled() {
-            if let Err(error) = self.look(&lane).await {
+            if let Err(error) = self.look(lane).await {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "the outbox cannot be read; trying again"
@@ -135,7 +144,6 @@ impl<S: Outbox> Worker<S> {
             }
             self.wait().await;
         }
-        self.close(&lane).await;
     }
 
     /// Waits until there may be more to publish, and enough is published to be deleted together.
@@ -197,7 +205,7 @@ impl<S: Outbox> Worker<S> {
 
     async fn close(&mut self, lane: &Lane) {
         self.outlet.drain().await;
-        self.tidy().await;
+        stopping::farewell(self.tidy()).await;
         if let Err(error) = self.store.lease(lane, self.holder, Duration::ZERO).await {
             warn!(%error, "the lease could not be released; another relay takes over when it ends");
         }

@@ -392,7 +392,8 @@ impl Engine {
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 
-    /// Finishes the tick in hand, waits for the broker to have its messages (at most 5 s), and leaves the group.
+    /// Finishes the tick in hand (within 4 s), waits for the broker to have its messages (at most 3 s), and leaves the
+    /// group. It takes 10 s at most, whatever does not answer.
     ///
     /// Sagas that are running go on in another engine, or in the next one.
     ///

@@ -26,6 +26,7 @@ use crate::message::{Envelope, Kind, describe};
 use crate::outage::Outage;
 use crate::outlet::{Outlet, TIDY_AFTER};
 use crate::pace::Pace;
+use crate::stopping;
 use crate::store::DeadLetter;
 use crate::store::erased::DynSagaStore;
 use crate::time::DynClock;
@@ -164,21 +165,29 @@ impl Worker {
 
     /// Works until it is stopped, or until an error that no retry can mend.
     pub(super) async fn run(mut self) -> Result<(), Error> {
-        let worked = loop {
-            if self.stop.is_cancelled() {
-                break Ok(());
-            }
+        let stop = self.stop.clone();
+        let worked = tokio::select! {
+            biased;
+            worked = self.work() => worked,
+            // What was not committed is rolled back, and decided again by whoever has it next.
+            () = stopping::grace_is_over(&stop) => Ok(()),
+        };
+        stopping::close(self.close()).await;
+        worked
+    }
+
+    async fn work(&mut self) -> Result<(), Error> {
+        while !self.stop.is_cancelled() {
             match self.turn().await {
                 Ok(()) => {}
-                Err(_) if self.stop.is_cancelled() => break Ok(()),
+                Err(_) if self.stop.is_cancelled() => break,
                 Err(error) => {
                     error!(error = &error as &dyn std::error::Error, "engine stops");
-                    break Err(error);
+                    return Err(error);
                 }
             }
-        };
-        self.close().await;
-        worked
+        }
+        Ok(())
     }
 
     async fn turn(&mut self) -> Result<(), Error> {
@@ -447,7 +456,7 @@ impl Worker {
         if let Some(outlet) = &mut self.outlet {
             outlet.drain().await;
         }
-        self.tidy().await;
+        stopping::farewell(self.tidy()).await;
         if let Some(subscriber) = self.subscriber.take()
             && let Err(error) = subscriber.close().await
         {

@@ -43,7 +43,7 @@ pub(crate) const TIDY_AFTER: Duration = Duration::from_millis(200);
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a shutdown waits for the broker.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
+const DRAIN_MAX: Duration = Duration::from_secs(3);
 
 /// Rows on their way to the broker, in the order that they were committed.
 ///
@@ -254,7 +254,7 @@ impl Outlet {
         self.telemetry.waits(front.into_iter().chain(refused).min());
     }
 
-    /// Waits until the broker has everything, at most 5 s.
+    /// Waits until the broker has everything, at most 3 s.
     pub(crate) async fn drain(&mut self) {
         let drained = tokio::time::timeout(DRAIN_MAX, async {
             while !self.is_empty() {

@@ -39,7 +39,10 @@ pub struct RunningParticipant {
 }
 
 impl RunningParticipant {
-    /// Finishes the batch in hand, waits for the broker to have the replies (at most 5 s), and leaves the group.
+    /// Finishes the transaction and the calls in hand (within 4 s), waits for the broker to have the replies (at most
+    /// 3 s), and leaves the group. It takes 10 s at most, whatever does not answer.
+    ///
+    /// What takes longer than 4 s is rolled back, and carried out anew by whoever has the partition next.
     ///
     /// # Errors
     ///

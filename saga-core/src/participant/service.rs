@@ -21,6 +21,7 @@ use crate::outage::Outage;
 use crate::outlet::{Outlet, TIDY_AFTER};
 use crate::pace::Pace;
 use crate::policy::retry::Backoff;
+use crate::stopping;
 use crate::store::{Lane, REDRIVE_LEASE};
 use crate::time::now;
 use crate::transport::erased::{DynSubscriber, DynTransport};
@@ -33,10 +34,6 @@ pub(super) const BATCH_MAX: usize = 512;
 pub(super) const QUICK_TRIES: u32 = 3;
 pub(super) const QUICK_BACKOFF: Backoff =
     Backoff::exponential(Duration::from_millis(10), Duration::from_millis(100));
-/// How long a shutdown waits for the batch in hand.
-const GRACE: Duration = Duration::from_secs(4);
-/// How long a shutdown waits at most for the store to note what was cut off.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// How often the outbox is searched for rows that a slowly dying owner of our partitions left.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -100,7 +97,7 @@ impl<S: Inbox> Service<S> {
         };
         let mut subscriber = subscriber?;
         info!("taking messages");
-        let mut grace_is_over = pin!(grace_is_over(&stop));
+        let mut grace_is_over = pin!(stopping::grace_is_over(&stop));
         let worked = loop {
             if stop.is_cancelled() && !self.calls.are_made() {
                 break Ok(());
@@ -119,13 +116,17 @@ impl<S: Inbox> Service<S> {
                 break Err(error);
             }
         };
+        stopping::close(self.close(subscriber)).await;
+        worked
+    }
+
+    async fn close(&mut self, subscriber: Box<dyn DynSubscriber>) {
         self.end_all_attempts().await;
         self.outlet.drain().await;
-        self.tidy().await;
+        stopping::farewell(self.tidy()).await;
         if let Err(error) = subscriber.close().await {
             warn!(%error, "could not leave the group in order; some commands will be delivered again");
         }
-        worked
     }
 
     /// Ends the attempts of what is cut off: whoever carries it out next is not to think that it kills.
@@ -133,10 +134,10 @@ impl<S: Inbox> Service<S> {
         // A call that is still made ends here.
         self.calls = Calls::default();
         let cut_off = self.care.end_all();
-        match tokio::time::timeout(FAREWELL, self.end_attempts(&cut_off)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "what was cut off counts as a death of this process"),
-            Err(_) => warn!("the store hangs; what was cut off counts as a death of this process"),
+        match stopping::farewell(self.end_attempts(&cut_off)).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => warn!(%error, "what was cut off counts as a death of this process"),
+            None => warn!("the store hangs; what was cut off counts as a death of this process"),
         }
     }
 
@@ -336,10 +337,4 @@ impl<S: Inbox> Service<S> {
     fn lanes<'a>(&self, numbers: impl IntoIterator<Item = &'a u32>) -> Vec<Lane> {
         numbers.into_iter().map(|&number| self.lane(number)).collect()
     }
-}
-
-/// Waits until a shutdown has waited long enough for the batch in hand.
-async fn grace_is_over(stop: &CancellationToken) {
-    stop.cancelled().await;
-    tokio::time::sleep(GRACE).await;
 }

@@ -74,6 +74,10 @@ impl<S: Inbox> Service<S> {
             if group.is_empty() {
                 continue;
             }
+            // A batch may take longer than there is time for. What is committed is answered from the record next time.
+            if self.stop.is_cancelled() {
+                return Err(Error::Stopped);
+            }
             if group.len() > self.pace.commands() {
                 let (now, later) = group.split_at(self.pace.commands());
                 groups.push(later);
