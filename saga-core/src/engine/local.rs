@@ -22,15 +22,26 @@ use crate::message::Outcome;
 use crate::participant::{Answer, LocalFailure};
 use crate::store::erased::{DynSagaStore, LocalCommand, OpenTransaction};
 use crate::transport::Record;
-use crate::{MessageId, SagaId};
+use crate::{MessageId, Payload, SagaId};
 
 /// How many steps of a saga one commit holds: a long saga lets go of the rows that its handlers locked.
 const STEPS_MAX: usize = 8;
+
+/// Most bytes of commands that wait for their turn in memory. Of those beyond, the payload is made again.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A command for a participant inside the engine that is committed as outstanding.
 pub(super) struct LocalCall {
     pub(super) saga: SagaId,
     pub(super) command: OutgoingCommand,
+    /// The payload was left out, for too much waits already.
+    is_light: bool,
+}
+
+impl LocalCall {
+    fn bytes(&self) -> usize {
+        self.command.payload.0.len()
+    }
 }
 
 /// An attempt of a command.
@@ -63,6 +74,7 @@ impl Worker {
         while calls.len() < self.pace.commands()
             && let Some(call) = self.local.pop_front()
         {
+            self.local_bytes -= call.bytes();
             let is_first = sagas.insert(call.saga);
             if is_first { &mut calls } else { &mut later }.push(call);
         }
@@ -71,7 +83,24 @@ impl Worker {
     }
 
     pub(super) fn postpone(&mut self, calls: Vec<LocalCall>) {
-        calls.into_iter().rev().for_each(|call| self.local.push_front(call));
+        for call in calls.into_iter().rev() {
+            self.local_bytes += call.bytes();
+            self.local.push_front(call);
+        }
+    }
+
+    /// Lets a command wait for its turn, unless it does already.
+    pub(super) fn put_in_line(&mut self, saga: SagaId, mut command: OutgoingCommand) {
+        if !self.local_ids.insert(command.id) {
+            return;
+        }
+        let is_light = self.local_bytes >= BYTES_MAX;
+        if is_light {
+            command.payload = Payload::default();
+        }
+        let call = LocalCall { saga, command, is_light };
+        self.local_bytes += call.bytes();
+        self.local.push_back(call);
     }
 
     /// Carries out the local commands of a round and those that follow from their answers.
@@ -285,10 +314,17 @@ impl Round {
 impl Works {
     /// Returns the calls for the commands that are still awaited.
     fn awaited(&self, local: &[LocalCall]) -> Vec<Call> {
-        let calls = local.iter().filter_map(|LocalCall { saga, command }| {
+        let calls = local.iter().filter_map(|LocalCall { saga, command, is_light }| {
             let place = self.place(*saga)?;
-            let is_awaited = self.all[place].awaits(command.id, command.attempt);
-            is_awaited.then(|| Call { place, command: command.clone() })
+            let work = &self.all[place];
+            if !work.awaits(command.id, command.attempt) {
+                return None;
+            }
+            let command = match is_light {
+                true => work.outstanding().into_iter().find(|it| it.id == command.id)?,
+                false => command.clone(),
+            };
+            Some(Call { place, command })
         });
         calls.collect()
     }

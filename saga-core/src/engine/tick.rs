@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::local::{Attempt, LocalCall};
+use super::local::Attempt;
 use super::request::{Batch, Input};
 use super::round::Round;
 use super::telemetry::Times;
@@ -277,8 +277,8 @@ impl Worker {
     pub(super) fn keep(&mut self, mut work: Work, is_woken: bool) {
         let again = if is_woken { work.outstanding() } else { Vec::new() };
         for command in work.commands.drain(..).chain(again) {
-            if self.store.is_local(&command.participant) && self.local_ids.insert(command.id) {
-                self.local.push_back(LocalCall { saga: work.saga, command });
+            if self.store.is_local(&command.participant) {
+                self.put_in_line(work.saga, command);
             }
         }
         work.committed();

@@ -64,6 +64,8 @@ pub(super) struct Worker {
     pub(super) timers: Timers,
     /// Commands for participants inside this engine, each committed as outstanding.
     pub(super) local: VecDeque<LocalCall>,
+    /// How many bytes of payload are in it.
+    pub(super) local_bytes: usize,
     /// How many of them one transaction holds.
     pub(super) pace: Pace,
     /// Since when store and broker work without a break, as far as is known.
@@ -135,6 +137,7 @@ impl Worker {
             cache: Cache::new(parts.cache_max),
             timers: Timers::default(),
             local: VecDeque::new(),
+            local_bytes: 0,
             pace: Pace::new(parts.tick_max),
             local_ids: HashSet::new(),
             watchers: HashMap::new(),
