@@ -1,11 +1,13 @@
 //! A saga's story, told by a test: what it asks for, what it is answered, how much time passes.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use saga_core::machine::{HistoryEntry, HistoryKind, Operation, OperatorAction, Status, StepView};
+use saga_core::machine::{
+    HistoryEntry, HistoryKind, Operation, OperatorAction, Status, StepState, StepView,
+};
 use saga_core::message::{CommandHeaders, Kind, Outcome, ReplyHeaders};
 use saga_core::transport::{Delivery, Received, Record, Subscription};
 use saga_core::{
@@ -92,14 +94,19 @@ pub struct Scenario<T: Transport> {
     subscriber: T::Subscriber,
     /// What was asked for and the script has not come to.
     asked: VecDeque<Envelope>,
+    /// The attempts that were received; the broker may deliver one twice.
+    received: HashSet<(MessageId, u32)>,
 }
 
 /// A command that a saga sent. It is answered, more than once if need be, late, or never.
+///
+/// An answer that the saga waits for has been taken when the call returns; of one that comes late nobody knows when.
 pub struct Asked<T: Transport, C: Command> {
     command: C,
     envelope: Envelope,
     headers: CommandHeaders,
     publisher: Arc<T::Publisher>,
+    engine: Engine,
 }
 
 impl Scenario<MemoryTransport> {
@@ -134,7 +141,8 @@ impl<T: Transport + Clone> Scenario<T> {
         let engine = engine.start().expect("the saga and the transport fit");
         let key = IdempotencyKey::new(id.to_string()).expect("a short key");
         let started = engine.start(key, data).await.expect("the saga starts");
-        Self { engine, saga: started.saga(), publisher, subscriber, asked: VecDeque::new() }
+        let (saga, asked, received) = (started.saga(), VecDeque::new(), HashSet::new());
+        Self { engine, saga, publisher, subscriber, asked, received }
     }
 
     /// Returns the engine, to [operate](Engine::operate) or to [inspect](Engine::inspect) the saga.
@@ -162,8 +170,8 @@ impl<T: Transport + Clone> Scenario<T> {
         let command = <C as Message>::Codec::decode(envelope.payload.as_bytes());
         let command =
             command.unwrap_or_else(|error| panic!("a {} cannot be read: {error}", C::TYPE));
-        let publisher = Arc::clone(&self.publisher);
-        Asked { command, envelope, headers, publisher }
+        let (publisher, engine) = (Arc::clone(&self.publisher), self.engine.clone());
+        Asked { command, envelope, headers, publisher, engine }
     }
 
     async fn next(&mut self, message_type: &MessageType) -> Envelope {
@@ -190,12 +198,13 @@ impl<T: Transport + Clone> Scenario<T> {
         let received = self.subscriber.receive(100).await.expect("the broker answers");
         let Received::Deliveries(deliveries) = received else { return };
         let positions: Vec<_> = deliveries.iter().map(|it| it.position.clone()).collect();
-        let ours = |it: Delivery| {
-            let envelope = Envelope::decode(it.value).ok()?;
-            let is_ours = matches!(&envelope.kind, Kind::Command(it) if it.saga == self.saga);
-            is_ours.then_some(envelope)
-        };
-        self.asked.extend(deliveries.into_iter().filter_map(ours));
+        for Delivery { value, .. } in deliveries {
+            let Ok(envelope) = Envelope::decode(value) else { continue };
+            let Kind::Command(headers) = &envelope.kind else { continue };
+            if headers.saga == self.saga && self.received.insert((envelope.id, headers.attempt)) {
+                self.asked.push_back(envelope);
+            }
+        }
         self.subscriber.acknowledge(&positions);
     }
 
@@ -237,6 +246,13 @@ impl<T: Transport + Clone> Scenario<T> {
         let told = told(&self.engine, self.saga).await.join("\n");
         let end = end.unwrap_or_else(|_| panic!("the saga does not end\n{told}"));
         assert_eq!(end.expect("the engine works"), status, "\n{told}");
+        let sent = history(&self.engine, self.saga).await.iter().filter(is_sent).count();
+        let all = async {
+            while self.received.len() < sent {
+                self.receive().await;
+            }
+        };
+        timeout(PATIENCE, all).await.expect("what the saga has sent arrives");
         let open: Vec<_> = self.asked.iter().map(|it| it.message_type.as_str()).collect();
         assert!(open.is_empty(), "the script does not mention {open:?}\n{told}");
     }
@@ -255,8 +271,17 @@ async fn steps(engine: &Engine, saga: SagaId) -> Vec<StepView> {
     view.expect("the saga is there").steps()
 }
 
+async fn history(engine: &Engine, saga: SagaId) -> Vec<HistoryEntry> {
+    engine.history(saga).await.expect("the store answers")
+}
+
+/// Returns true for what sends a command.
+fn is_sent(entry: &&HistoryEntry) -> bool {
+    matches!(entry.kind, HistoryKind::CommandSent | HistoryKind::CompensationSent)
+}
+
 async fn told(engine: &Engine, saga: SagaId) -> Vec<String> {
-    let history = engine.history(saga).await.expect("the store answers");
+    let history = history(engine, saga).await;
     let is_told =
         |it: &&HistoryEntry| it.kind != HistoryKind::Operator || !it.detail.contains(CLOCK);
     history.iter().filter(is_told).map(line).collect()
@@ -322,7 +347,25 @@ impl<T: Transport, C: Command> Asked<T, C> {
         let (partition, key) = (reply_partition, saga.to_string().into());
         let record =
             Record { topic, partition, key, value: envelope.encode(), headers: Vec::new() };
+        let is_awaited = self.is_awaited().await;
         self.publisher.publish(vec![record]).await.expect("the broker takes it");
+        let taken = async {
+            while is_awaited && self.is_awaited().await {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(PATIENCE, taken).await.expect("the saga takes the answer");
+    }
+
+    /// Returns true as long as the saga waits for the answer to this very attempt.
+    async fn is_awaited(&self) -> bool {
+        let CommandHeaders { saga, step, attempt, compensates, .. } = &self.headers;
+        let state = match compensates {
+            None => StepState::Outstanding,
+            Some(_) => StepState::Compensating,
+        };
+        let steps = steps(&self.engine, *saga).await;
+        steps.iter().any(|it| it.name == *step && it.state == state && it.attempt == *attempt)
     }
 }
 

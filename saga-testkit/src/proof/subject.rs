@@ -12,7 +12,7 @@ pub trait Subject {
     /// What the saga knows.
     type Data: SagaData;
     /// The participants' database, such as a [`MemoryStore`](saga_core::MemoryStore) with the
-    /// tables of the participants as its state.
+    /// tables of the participants as its state. It is in memory: a run has no input or output, and its time jumps.
     type Store: Inbox + Clone;
 
     /// Returns the definition.
