@@ -2,7 +2,10 @@
 
 mod broker;
 mod mock;
+#[path = "../../saga-core/tests/support/mod.rs"]
+mod support;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,16 +14,23 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use saga_core::store::{OutboxRow, Transactional as _};
 use saga_core::transport::{Delivery, Receipt, Received, Record, Subscription};
-use saga_core::{ParticipantName, Publisher, Subscriber, Topic, Transport, TransportError};
+use saga_core::{
+    Envelope, Fact as _, ParticipantName, Publisher, Relay, Subscriber, Topic, Transport,
+    TransportError,
+};
 use saga_kafka::{KafkaConfig, KafkaPublisher, KafkaSubscriber, KafkaTransport};
 use tokio::time::timeout;
 
-use mock::Mock;
+use mock::{ENDING, Mock, until};
+use support::{Db, OrderPlaced};
 
 const TOPIC: Topic = Topic::new("events");
 const GROUP: ParticipantName = ParticipantName::new("readers");
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than it takes to send a few records.
+const SLOW: Duration = Duration::from_secs(30);
 
 /// A broker of the client library's own, which fails on demand.
 fn mock() -> (Mock, KafkaConfig) {
@@ -67,15 +77,15 @@ fn is_failed(result: &Result<(), TransportError>) -> bool {
     matches!(result, Err(TransportError::PublisherFailed { .. }))
 }
 
+fn answers_after(mock: &Mock, delay: Duration) {
+    mock.cluster().broker_round_trip_time(1, delay).expect("the mock broker changes its pace");
+}
+
 /// Publishes five records, each in a request of its own, before the first of them is answered.
 ///
 /// The client sends no more of a partition while five of its records are on their way.
 async fn in_flight(mock: &Mock, publisher: &KafkaPublisher) -> Vec<Receipt> {
-    const SLOW: Duration = Duration::from_secs(30);
-    let answers_after = |delay| {
-        mock.cluster().broker_round_trip_time(1, delay).expect("the mock broker slows down");
-    };
-    answers_after(SLOW);
+    answers_after(mock, SLOW);
     let started = Instant::now();
     let mut receipts = Vec::new();
     for n in 0..5 {
@@ -83,7 +93,7 @@ async fn in_flight(mock: &Mock, publisher: &KafkaPublisher) -> Vec<Receipt> {
         mock.has_received(RDKafkaApiKey::Produce, receipts.len()).await;
     }
     assert!(started.elapsed() < SLOW, "nothing is answered yet");
-    answers_after(Duration::ZERO);
+    answers_after(mock, Duration::ZERO);
     receipts
 }
 
@@ -149,6 +159,102 @@ async fn a_batch_that_is_tried_again_is_not_overtaken() {
         let values: Vec<_> = taken.into_iter().map(|it| it.value).collect();
         assert_eq!(values, ["0", "1", "2", "3", "4"], "{error:?}: in order, once");
     }
+}
+
+/// Enqueues a numbered fact about one of two orders, in turns.
+async fn enqueue(db: &Db, relay: &Relay, number: usize) {
+    let order = ["a", "b"][number % 2];
+    let fact = OrderPlaced { order: order.to_owned(), trouble: number.to_string() };
+    let mut transaction = db.begin().await.expect("begin");
+    let row = OutboxRow::fact(&fact, order).expect("encodable");
+    Db::connection(&mut transaction).enqueue(row);
+    transaction.commit().await.expect("commit");
+    relay.wake();
+}
+
+/// Reads on until so many facts have come; each order has its numbers as they came first.
+async fn read(
+    subscriber: &mut KafkaSubscriber,
+    told: &mut HashMap<String, Vec<usize>>,
+    facts: usize,
+) {
+    while told.values().map(Vec::len).sum::<usize>() < facts {
+        for delivery in take(subscriber, 1).await {
+            let envelope = Envelope::decode(delivery.value).expect("an envelope");
+            let fact: OrderPlaced =
+                serde_json::from_slice(envelope.payload.as_bytes()).expect("JSON");
+            let number = fact.trouble.parse().expect("a number");
+            let numbers = told.entry(fact.order).or_default();
+            if !numbers.contains(&number) {
+                numbers.push(number);
+            }
+        }
+    }
+}
+
+/// F16, I5, I7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f16_a_producer_that_is_made_anew_keeps_the_order_of_a_key() {
+    let mock = Mock::new(1);
+    let topic = OrderPlaced::SOURCE.events();
+    // Both orders in one partition: exactly five facts are on their way then, and each is refused.
+    mock.create_topic(topic.as_str(), 1, 1);
+    let (transport, db) = (transport(mock.config()), Db::default());
+    let relay = Relay::start(db.clone(), transport.clone());
+    let mut subscriber = join(&transport, &topic).await;
+    let mut told = HashMap::new();
+    for number in 0..2 {
+        enqueue(&db, &relay, number).await;
+    }
+    read(&mut subscriber, &mut told, 2).await;
+
+    for (round, error) in ENDING.into_iter().enumerate() {
+        let first = 2 + 100 * round;
+        until("the outbox is empty", || db.outbox_len() == 0).await;
+        mock.fail(RDKafkaApiKey::Produce, &refusals(error));
+        answers_after(&mock, SLOW);
+        let started = Instant::now();
+        for sent in 0..5 {
+            enqueue(&db, &relay, first + sent).await;
+            mock.has_received(RDKafkaApiKey::Produce, sent + 1).await;
+        }
+        for number in first + 5..first + 50 {
+            enqueue(&db, &relay, number).await;
+        }
+        assert!(started.elapsed() < SLOW, "nothing is answered yet");
+        answers_after(&mock, Duration::ZERO);
+        for number in first + 50..first + 75 {
+            enqueue(&db, &relay, number).await;
+        }
+        mock.has_received(RDKafkaApiKey::InitProducerId, 1).await;
+        for number in first + 75..first + 100 {
+            enqueue(&db, &relay, number).await;
+        }
+        read(&mut subscriber, &mut told, first + 100).await;
+        for (order, numbers) in &told {
+            assert!(numbers.is_sorted(), "{error:?}: order {order}: {numbers:?}");
+        }
+    }
+    relay.shutdown().await.expect("an orderly end");
+}
+
+/// F16, I7.
+#[tokio::test]
+async fn f16_a_full_queue_of_the_client_delays_and_keeps_the_order() {
+    const ROOM: usize = 10;
+    let (mock, config) = mock();
+    let transport = transport(config.setting("queue.buffering.max.messages", ROOM.to_string()));
+    let publisher = transport.publisher().await.expect("a publisher can be made");
+    mock.mark();
+    let values: Vec<_> = (0..1_000).map(|n| n.to_string()).collect();
+    let receipt = publisher.publish(values.iter().cloned().map(record).collect());
+    settled(receipt).await.expect("what does not fit waits");
+    // No request carries more than there is room for.
+    mock.has_received(RDKafkaApiKey::Produce, values.len() / ROOM).await;
+    let mut subscriber = join(&transport, &TOPIC).await;
+    let taken = take(&mut subscriber, values.len()).await;
+    let taken: Vec<_> = taken.into_iter().map(|it| it.value).collect();
+    assert_eq!(taken, values, "in order, once");
 }
 
 /// F16.

@@ -25,7 +25,7 @@ use memory::{MEGABYTE, memory};
 const SHOP: ParticipantName = ParticipantName::new("shop");
 const STOCK: ParticipantName = ParticipantName::new("stock");
 
-const CROWD: usize = 2_500;
+const CROWD: usize = 2_400;
 const CALLERS: usize = 100;
 /// So that what waits is felt if it waits in memory.
 const BYTES: usize = 100_000;
@@ -75,7 +75,7 @@ impl Step<Order> for ReserveStock {
     }
 }
 
-/// Takes 20 ms per command, until it has been told to hurry.
+/// Takes a tenth of a second per command, until it has been told to hurry.
 #[derive(Clone)]
 struct Stock {
     schema: String,
@@ -90,7 +90,7 @@ impl Handle<Reserve, PgConnection> for Stock {
     ) -> HandlerResult<Reserved> {
         assert_eq!(goods.len(), BYTES, "the command is whole");
         if !self.hurries.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let insert = AssertSqlSafe(format!("insert into {}.effect (key) values ($1)", self.schema));
         sqlx::query(insert).bind(order).execute(cx.connection()).await?;

@@ -16,6 +16,23 @@ use saga_kafka::KafkaConfig;
 /// Longer than any time-out of these brokers and clients.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Answers to a batch of records that end a producer, so that a new one has to begin.
+pub(crate) const ENDING: [RDKafkaRespErr; 10] = {
+    use RDKafkaRespErr::*;
+    [
+        RD_KAFKA_RESP_ERR_UNKNOWN,
+        RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
+        RD_KAFKA_RESP_ERR_INVALID_RECORD,
+        RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP,
+        RD_KAFKA_RESP_ERR_POLICY_VIOLATION,
+        RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+        RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
+        RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+        RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+    ]
+};
+
 /// Mock brokers, numbered from 1, and what they have received since the last mark.
 pub(crate) struct Mock {
     host: ThreadedProducer<Ear>,
