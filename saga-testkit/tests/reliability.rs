@@ -64,17 +64,19 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// Adds the tests of a source file whose comment or name says what they prove.
 fn collect(source: &str, parts: &str, proofs: &mut Proofs) {
     let mut proved: Vec<String> = Vec::new();
-    let mut is_test = false;
+    let (mut is_test, mut is_ignored) = (false, false);
     for line in source.lines().map(str::trim) {
         if let Some(comment) = line.strip_prefix("///") {
             proved.extend(from_comment(comment.trim_start()));
         } else if line.starts_with('#') {
             is_test |= line.starts_with("#[test") || line.starts_with("#[tokio::test");
+            is_ignored |= line.starts_with("#[ignore");
         } else if let Some(name) = function(line).filter(|_| std::mem::take(&mut is_test)) {
             proved.extend(from_name(name));
+            let when = if std::mem::take(&mut is_ignored) { ", on demand" } else { "" };
             for identifier in proved.drain(..) {
                 let tests = proofs.entry(identifier).or_default();
-                let test = format!("`{name}` ({parts})");
+                let test = format!("`{name}` ({parts}{when})");
                 if !tests.contains(&test) {
                     tests.push(test);
                 }
