@@ -246,7 +246,8 @@ impl<T: Transport + Clone> Scenario<T> {
         let told = told(&self.engine, self.saga).await.join("\n");
         let end = end.unwrap_or_else(|_| panic!("the saga does not end\n{told}"));
         assert_eq!(end.expect("the engine works"), status, "\n{told}");
-        let sent = history(&self.engine, self.saga).await.iter().filter(is_sent).count();
+        let history = history(&self.engine, self.saga).await;
+        let sent = history.iter().filter(|entry| is_sent(entry.kind)).count();
         let all = async {
             while self.received.len() < sent {
                 self.receive().await;
@@ -275,9 +276,9 @@ async fn history(engine: &Engine, saga: SagaId) -> Vec<HistoryEntry> {
     engine.history(saga).await.expect("the store answers")
 }
 
-/// Returns true for what sends a command.
-fn is_sent(entry: &&HistoryEntry) -> bool {
-    matches!(entry.kind, HistoryKind::CommandSent | HistoryKind::CompensationSent)
+/// Returns true if a command is sent by what happens.
+const fn is_sent(kind: HistoryKind) -> bool {
+    matches!(kind, HistoryKind::CommandSent | HistoryKind::CompensationSent)
 }
 
 async fn told(engine: &Engine, saga: SagaId) -> Vec<String> {
