@@ -2,48 +2,117 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
 use saga_core::machine::{HistoryKind, Operation, OperatorAction};
 use saga_core::{
-    DefinitionError, Engine, EngineBuilder, Error, Json, MemoryStore, MemoryTransport,
-    RunningParticipant, Saga, SagaData, SagaId, SagaName, SagaView, Status, Step, StepName,
+    Cause, Codec as _, Command, Compensate, Context, Engine, EngineBuilder, Error, Handle,
+    HandlerResult, Json, MemoryStore, MemoryTransport, Message, MessageType, Participant,
+    ParticipantName, RunningParticipant, Saga, SagaData, SagaId, SagaName, SagaStore, SagaView,
+    Status, Step, StepName,
 };
+use saga_testkit::{Faults, Faulty, Moment, Operation as Call};
 use serde::{Deserialize, Serialize};
+use tracing::field::{Field, Visit};
 
 use support::{
-    AuthorizeCard, CaptureMoney, Db, Effects, Order, Reserve, ReserveStock, SHOP, Shop, bank,
-    ended, key, order, stock,
+    Authorize, AuthorizeCard, BANK, Capture, CaptureMoney, Conn, Db, Done, Effects, Order, Release,
+    Reserve, ReserveStock, SHOP, ShipGoods, Shop, Void, ended, key, order, stock,
 };
 
-/// A step under another name than it had.
-struct ReserveRenamed;
+/// Makes a step that is `ReserveStock` but for its name or its command.
+macro_rules! like_reserve_stock {
+    ($step:ident, $name:literal, $command:ty) => {
+        struct $step;
 
-impl Step<Order> for ReserveRenamed {
-    const NAME: StepName = StepName::new("reserve-stock");
-    type Command = Reserve;
+        impl Step<Order> for $step {
+            const NAME: StepName = StepName::new($name);
+            type Command = $command;
 
-    fn command(&self, order: &Order) -> Reserve {
-        order.into()
+            fn command(&self, order: &Order) -> $command {
+                order.into()
+            }
+        }
+
+        impl Compensate<Order> for $step {
+            type Compensation = Release;
+
+            fn compensation(&self, order: &Order, _cause: &Cause) -> Release {
+                order.into()
+            }
+        }
+    };
+}
+
+like_reserve_stock!(ReserveRenamed, "reserve-stock", Reserve);
+like_reserve_stock!(ReserveElsewhere, "reserve", ReserveAtBank);
+
+/// `Reserve`, but for its participant.
+#[derive(Debug, Serialize, Deserialize)]
+struct ReserveAtBank(Reserve);
+
+impl Message for ReserveAtBank {
+    const TYPE: MessageType = Reserve::TYPE;
+    type Codec = Json;
+}
+
+impl Command for ReserveAtBank {
+    type Reply = Done;
+    const PARTICIPANT: ParticipantName = BANK;
+}
+
+impl From<&Order> for ReserveAtBank {
+    fn from(order: &Order) -> Self {
+        Self(order.into())
     }
 }
 
-/// Two steps, as they were first.
-fn first() -> Saga<Order> {
-    Saga::<Order>::builder().step(ReserveStock).pivot(CaptureMoney).build().expect("sound")
+impl Handle<ReserveAtBank, Conn> for Shop {
+    async fn handle(
+        &self,
+        command: ReserveAtBank,
+        cx: &mut Context<'_, Conn>,
+    ) -> HandlerResult<Done> {
+        self.handle(command.0, cx).await
+    }
 }
 
-/// What may become of them: a step added, removed, renamed, and the order changed.
-fn changed(version: u32) -> [(&'static str, Saga<Order>); 4] {
-    let built = |built: Result<Saga<Order>, DefinitionError>| built.expect("sound");
+/// Three steps, as they were first.
+fn first() -> Saga<Order> {
+    let begin = Saga::<Order>::builder();
+    begin.step(ReserveStock).step(AuthorizeCard).pivot(CaptureMoney).build().expect("sound")
+}
+
+/// What may become of them. Each differs in one thing, so that each is found out on its own.
+fn changed(version: u32) -> [(&'static str, Saga<Order>); 7] {
     let begin = || Saga::<Order>::builder().version(version);
     [
         (
             "added",
-            built(begin().step(ReserveStock).step(AuthorizeCard).pivot(CaptureMoney).build()),
+            begin().step(ReserveStock).step(AuthorizeCard).pivot(CaptureMoney).then(ShipGoods),
         ),
-        ("removed", built(begin().then(OnlyReserve).build())),
-        ("renamed", built(begin().then(ReserveRenamed).then(CaptureMoney).build())),
-        ("reordered", built(begin().pivot(CaptureMoney).then(ReserveRenamed).build())),
+        ("removed", begin().step(ReserveStock).pivot(CaptureMoney)),
+        ("renamed", begin().step(ReserveRenamed).step(AuthorizeCard).pivot(CaptureMoney)),
+        ("reordered", begin().step(AuthorizeCard).step(ReserveStock).pivot(CaptureMoney)),
+        ("sent elsewhere", begin().step(ReserveElsewhere).step(AuthorizeCard).pivot(CaptureMoney)),
+        ("of another kind", begin().step(ReserveStock).step(AuthorizeCard).then(CaptureMoney)),
+        (
+            "side by side",
+            begin()
+                .parallel(|both| both.step(ReserveStock).step(AuthorizeCard))
+                .pivot(CaptureMoney),
+        ),
     ]
+    .map(|(change, saga)| (change, saga.build().expect("sound")))
+}
+
+/// What an operator does once the definition is back.
+fn retry() -> Operation {
+    let (by, reason) = ("ada".into(), "its definition is back".into());
+    Operation { by, reason, action: OperatorAction::Retry }
 }
 
 /// What outlives the programs.
@@ -59,8 +128,16 @@ impl Lasting {
         Self { store: MemoryStore::new(), effects, transport: MemoryTransport::new() }
     }
 
-    fn engine(&self, sagas: impl IntoIterator<Item = Saga<Order>>) -> Engine {
-        let engine = Engine::builder(SHOP, self.store.clone()).transport(self.transport.clone());
+    fn engine<D: SagaData>(&self, sagas: impl IntoIterator<Item = Saga<D>>) -> Engine {
+        self.engine_on(self.store.clone(), sagas)
+    }
+
+    fn engine_on<D: SagaData>(
+        &self,
+        store: impl SagaStore,
+        sagas: impl IntoIterator<Item = Saga<D>>,
+    ) -> Engine {
+        let engine = Engine::builder(SHOP, store).transport(self.transport.clone());
         let engine = sagas.into_iter().fold(engine, EngineBuilder::saga);
         engine.start().expect("the parts fit")
     }
@@ -75,9 +152,16 @@ impl Lasting {
 
     fn participants(&self) -> [RunningParticipant; 2] {
         let shop = Shop::default();
+        let bank = Participant::builder(BANK)
+            .handle::<Authorize>(shop.clone())
+            .handle::<Void>(shop.clone())
+            .handle::<Capture>(shop.clone())
+            .handle::<ReserveAtBank>(shop.clone())
+            .build()
+            .expect("the bank's handlers are sound");
         [
             stock(&shop).start(self.effects.clone(), self.transport.clone()),
-            bank(&shop).start(self.effects.clone(), self.transport.clone()),
+            bank.start(self.effects.clone(), self.transport.clone()),
         ]
     }
 }
@@ -92,7 +176,8 @@ async fn f68_a_running_saga_ends_on_the_version_that_it_started_on() {
         let engine = lasting.engine([first(), second]);
         assert_eq!(ended(&engine, saga).await, Status::Completed, "{change}");
         let effects = lasting.effects.read(Clone::clone);
-        assert_eq!(effects, ["reserve o-1", "capture o-1"], "{change}: the steps of version 1");
+        let of_version_1 = ["reserve o-1", "authorize o-1", "capture o-1"];
+        assert_eq!(effects, of_version_1, "{change}");
         assert!(engine.unknown_definitions().await.expect("asked").is_empty(), "{change}");
     }
 }
@@ -124,11 +209,113 @@ async fn f68_a_saga_of_another_shape_or_a_later_version_parks_and_is_listed_befo
         engine.shutdown().await.expect("an orderly end");
 
         let engine = lasting.engine([first(), again]);
-        let (by, reason) = ("ada".into(), "its version is back".into());
-        let retry = Operation { by, reason, action: OperatorAction::Retry };
-        engine.operate(saga, retry).await.expect("it can go on");
+        engine.operate(saga, retry()).await.expect("it can go on");
         assert_eq!(ended(&engine, saga).await, Status::Completed, "{why}");
         drop(participants);
+    }
+}
+
+/// It is stored with each saga: a release that hashes a shape otherwise would park all sagas that are under way.
+#[test]
+fn the_fingerprint_of_a_shape_never_changes() {
+    let every_kind = Saga::<Order>::builder()
+        .compensation(StepName::new("withdraw"), |order, _| Void::from(order))
+        .parallel(|both| both.step(ReserveStock).step(AuthorizeCard))
+        .wait(StepName::new("cool-off"), |_| Duration::ZERO)
+        .pivot(CaptureMoney)
+        .then(ShipGoods);
+    let saga = every_kind.build().expect("sound");
+    assert_eq!(saga.definition().fingerprint(), 0x8c42_ae3f_4f02_7175);
+}
+
+/// Notes what the engines of this program tell as errors.
+struct Errors;
+
+static TOLD: Mutex<Vec<Told>> = Mutex::new(Vec::new());
+
+/// The fields of an event.
+#[derive(Debug, Clone, Default)]
+struct Told(BTreeMap<&'static str, String>);
+
+impl Told {
+    fn field(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+}
+
+impl Visit for Told {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}
+
+impl Errors {
+    /// Returns what was told of the orders of a version.
+    fn of_version(version: u32) -> Vec<Told> {
+        let version = version.to_string();
+        let mut told = TOLD.lock().expect("nobody panics over it").clone();
+        told.retain(|it| it.field("saga") == "order" && it.field("version") == version);
+        told
+    }
+}
+
+impl tracing::Subscriber for Errors {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut told = Told::default();
+        event.record(&mut told);
+        TOLD.lock().expect("nobody panics over it").push(told);
+    }
+
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+    fn enter(&self, _span: &tracing::span::Id) {}
+    fn exit(&self, _span: &tracing::span::Id) {}
+}
+
+/// F68: what cannot go on is told once, also if the store does not answer when it is first asked.
+#[tokio::test(start_paused = true)]
+async fn f68_an_engine_tells_once_at_its_start_what_cannot_go_on() {
+    tracing::subscriber::set_global_default(Errors).expect("nobody else listens");
+    let begin = |version| Saga::<Order>::builder().version(version);
+    let reshaped = begin(69).then(OnlyReserve).build().expect("sound");
+    // The subscriber hears every test of this program, and no other one starts these versions.
+    for (version, deployed, reason) in [
+        (68, first(), "this version is not registered"),
+        (69, reshaped, "this version is registered with another shape"),
+    ] {
+        let lasting = Lasting::new();
+        let started = begin(version).step(ReserveStock).pivot(CaptureMoney).build().expect("sound");
+        let fingerprint = started.definition().fingerprint().to_string();
+        let engine = lasting.engine([started]);
+        for name in ["o-1", "o-2"] {
+            engine.start(key(name), order(name, "")).await.expect("accepted");
+        }
+        engine.shutdown().await.expect("an orderly end");
+
+        let faults = Faults::new();
+        // In a scan, the first call lists the sagas that are due, and the second one the definitions.
+        faults.fail_at(Call::Due, 2, Moment::Before);
+        let engine = lasting.engine_on(Faulty::new(lasting.store.clone(), &faults), [deployed]);
+        // Some scans long, and shorter than a deadline.
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(faults.calls(Call::Due) >= 6, "there were scans after the report");
+        engine.shutdown().await.expect("an orderly end");
+        let told = Errors::of_version(version);
+        let [report] = &told[..] else { panic!("{told:?}") };
+        let found = ["sagas", "fingerprint", "reason"].map(|field| report.field(field));
+        assert_eq!(found, ["2", &*fingerprint, reason]);
     }
 }
 
@@ -190,8 +377,7 @@ where
 {
     let lasting = Lasting::new();
     let old = Saga::<D>::builder().then(OnlyReserve).build().expect("sound");
-    let engine = Engine::builder(SHOP, lasting.store.clone()).saga(old);
-    let engine = engine.transport(lasting.transport.clone()).start().expect("the parts fit");
+    let engine = lasting.engine([old]);
     let saga = engine.start(key("o-1"), data).await.expect("accepted").saga();
     engine.shutdown().await.expect("an orderly end");
 
@@ -230,6 +416,38 @@ async fn f68_data_of_a_type_that_nobody_knows_parks_its_saga() {
     assert!(view.data::<Order>().is_none());
 }
 
+/// F68: old code that is deployed again cannot read what today's has stored, and leaves it as it is.
+#[tokio::test]
+async fn f68_data_of_a_later_type_parks_its_saga_and_goes_on_where_it_is_known() {
+    let today = || Saga::<Order>::builder().then(OnlyReserve).build().expect("sound");
+    let lasting = Lasting::new();
+    let saga = lasting.started(today()).await;
+    let old = Saga::<OldOrder>::builder().then(OnlyReserve).build().expect("sound");
+    let engine = lasting.engine([old]);
+    let unknown = engine.unknown_definitions().await.expect("asked");
+    assert!(unknown.is_empty(), "the steps are the same");
+    let _participants = lasting.participants();
+    assert_eq!(ended(&engine, saga).await, Status::Parked);
+    let history = engine.history(saga).await.expect("a history");
+    let last = history.last().expect("it parked");
+    assert_eq!(last.kind, HistoryKind::Parked);
+    assert!(last.detail.contains("data cannot be decoded"), "{}", last.detail);
+    engine.shutdown().await.expect("an orderly end");
+    let stored = lasting.store.load(&[saga]).await.expect("loaded");
+    let data = Json::encode(&order("o-1", "")).expect("it has a JSON");
+    let data = data.as_bytes();
+    let is_kept = stored[0].state.windows(data.len()).any(|bytes| bytes == data);
+    assert!(is_kept, "the data is as it was stored");
+
+    let engine = lasting.engine([today()]);
+    engine.operate(saga, retry()).await.expect("it can go on");
+    assert_eq!(ended(&engine, saga).await, Status::Completed);
+    let view = engine.inspect(saga).await.expect("inspected").expect("it exists");
+    let data = view.data::<Order>().expect("it is today's");
+    assert_eq!((&*data.order, &*data.trouble), ("o-1", ""));
+    assert_eq!(lasting.effects.read(Clone::clone), ["reserve o-1"], "the effect once");
+}
+
 /// F68: what has ended stays what it is, and is told so, also where nobody knows its definition any more.
 #[tokio::test]
 async fn f68_a_saga_that_has_ended_can_be_cancelled_or_not_without_its_definition() {
@@ -251,8 +469,6 @@ async fn f68_a_saga_that_has_ended_can_be_cancelled_or_not_without_its_definitio
             }
             Err(error) => panic!("{error}"),
         }
-        let (by, reason) = ("ada".into(), "a mistake".into());
-        let retry = Operation { by, reason, action: OperatorAction::Retry };
-        engine.operate(saga, retry).await.expect_err("there is nothing to retry");
+        engine.operate(saga, retry()).await.expect_err("there is nothing to retry");
     }
 }

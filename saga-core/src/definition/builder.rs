@@ -193,6 +193,10 @@ impl<D: SagaData, Phase> Branches<D, Phase> {
 impl<D: SagaData, Phase> SagaBuilder<D, Phase> {
     /// Sets the version; the default is 1.
     ///
+    /// A new one is needed when a step is added, removed, renamed or moved, or becomes one of another kind; when its
+    /// command or compensation is of another type or goes to another participant; and for some changes of the
+    /// [data](SagaData). Retries, deadlines, conditions and what functions do can change without one.
+    ///
     /// Register the old version beside the new one until its last saga has ended.
     pub fn version(mut self, version: u32) -> Self {
         self.version = version;
@@ -254,7 +258,11 @@ impl<D: SagaData, Phase> SagaBuilder<D, Phase> {
     ///
     /// It is asked only for data that today's type does not decode, in the format of today's
     /// ([`SagaData::Codec`]). With several of them, the one added last is asked first. The saga's next
-    /// commit stores today's type. A format that decodes everything, as Protocol Buffers does, never asks.
+    /// commit stores today's type. The version of the definition stays.
+    ///
+    /// A format that decodes everything, as Protocol Buffers does, never asks. There, and wherever today's type would
+    /// misread what it decodes, the new type needs a [new version](Self::version), and the old version keeps the
+    /// old type.
     ///
     /// # Examples
     ///
@@ -437,7 +445,8 @@ fn fingerprint(steps: &[StepDefinition]) -> u64 {
     let mut hash = FNV;
     let mut add = |bytes: &[u8]| hash = fnv1a(fnv1a(hash, bytes), &[0]);
     for step in steps {
-        add(&step.stage.to_be_bytes());
+        // The same on every machine.
+        add(&(step.stage as u64).to_be_bytes());
         add(step.name.as_str().as_bytes());
         add(&[match step.kind {
             StepKind::Prior => 1,

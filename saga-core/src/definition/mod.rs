@@ -23,8 +23,18 @@ pub use step::{Cause, Compensate, Step};
 
 /// What one run of a saga remembers between its steps.
 ///
-/// The data is stored at every step, in the format [`Codec`](Self::Codec). Adding an optional field is
-/// a compatible change; anything else needs a new version of the definition.
+/// The data is stored whole at every step, in the format [`Codec`](Self::Codec). When its type changes, running sagas
+/// still have what an older one stored:
+///
+/// - A field that is optional, or has a default, can be added at any time.
+/// - Data that today's type does not decode is turned into it by an [upcast](SagaBuilder::upcast); the version of the
+///   definition stays.
+/// - Data that today's type decodes and would misread, or that is in another format, needs a type of its own: the old
+///   type stays with its version of the definition, and the new one comes with a [new version](SagaBuilder::version).
+///
+/// The same holds the other way round when an older program is deployed again, or still runs beside the new one. A
+/// saga whose data it does not decode parks, and the data stays as it was stored. But a type that ignores fields it
+/// does not know, which is what `serde` and Protocol Buffers do by default, drops them from what it stores next.
 ///
 /// # Examples
 ///

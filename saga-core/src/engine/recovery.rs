@@ -45,7 +45,7 @@ impl Worker {
                 self.timers.set(saga.saga, Some(saga.wake_at));
             }
         }
-        if !std::mem::replace(&mut self.has_reported, true) {
+        if !self.has_reported {
             self.report_unknown_definitions().await;
         }
         // A full page means that there is more; it is asked for once these have moved on.
@@ -56,19 +56,26 @@ impl Worker {
         Ok(())
     }
 
-    /// Says at the start which sagas cannot go on here.
+    /// Says at the start which sagas cannot go on here. If they cannot be listed, the next scan asks again.
     async fn report_unknown_definitions(&mut self) {
         match self.store.in_use().await {
             Ok(in_use) => {
+                self.has_reported = true;
                 for shape in in_use.iter().filter(|shape| !self.registry.knows(shape)) {
+                    let reason = match self.registry.version(&shape.saga, shape.version) {
+                        None => "this version is not registered",
+                        Some(_) => "this version is registered with another shape",
+                    };
                     error!(
                         saga = %shape.saga, version = shape.version, sagas = shape.sagas,
-                        "sagas are under way on a definition that is not registered here; they park \
-                         as soon as something happens to them: register it beside the new version"
+                        fingerprint = shape.fingerprint, reason,
+                        "sagas are under way on a definition that is unknown here; they park as soon \
+                         as something happens to them: register it as it was, and what has changed \
+                         as a new version beside it"
                     );
                 }
             }
-            Err(error) => warn!(%error, "the definitions in use cannot be listed"),
+            Err(error) => warn!(%error, "the definitions in use cannot be listed; trying again"),
         }
     }
 
