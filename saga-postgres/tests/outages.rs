@@ -6,12 +6,15 @@ mod support;
 #[path = "support/world.rs"]
 mod world;
 
+use std::error::Error as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use saga_core::store::Transactional as _;
+use saga_core::SagaId;
+use saga_core::store::{SagaStore as _, StoreError, Transactional as _};
 use saga_postgres::{PostgresStore, SchemaName};
 use saga_testkit::Side;
+use sqlx::postgres::PgDatabaseError;
 use sqlx::{Connection as _, PgConnection};
 
 use shop::Stock;
@@ -76,12 +79,10 @@ async fn go_away(stand: Stand) {
     let world = World::new(8, stand).await;
     world.place("warm", 20, async {}).await;
     let idle = world.proxy.open();
-    let kill = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1";
     world
         .place("killed", 200, async {
             for _ in 0..20 {
-                let kill = sqlx::query(kill).bind(&world.fresh.schema);
-                kill.execute(&world.fresh.pool).await.expect("kill");
+                world.kill().await;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         })
@@ -114,6 +115,29 @@ async fn swallow(stand: Stand) {
             .await;
     }
     world.all_is_done_once(100).await;
+    world.end().await;
+}
+
+/// Somebody else has every connection, for longer than anybody waits for one.
+async fn use_up(stand: Stand) {
+    let world = World::new(2, stand).await;
+    let used_up = async {
+        world.half_is_done(50).await;
+        let all = world.take_all().await;
+        let calls = world.stock.calls.load(Ordering::SeqCst);
+        let meanwhile = async {
+            let longer = tokio::time::sleep(Duration::from_millis(2_500));
+            let (another, ()) = tokio::join!(world.store.begin(), longer);
+            assert!(matches!(another, Err(StoreError::Unavailable { .. })), "there is no other");
+            let called = world.stock.calls.load(Ordering::SeqCst) - calls;
+            assert_eq!(called, 0, "nothing is handled without a connection");
+            drop(all);
+        };
+        // These want one, whatever is left of the others.
+        Box::pin(world.place("meanwhile", 10, meanwhile)).await;
+    };
+    world.place("used-up", 50, used_up).await;
+    world.all_is_done_once(60).await;
     world.end().await;
 }
 
@@ -181,13 +205,13 @@ async fn f40_an_outage_under_load_of_local_steps_uses_up_no_attempt() {
     go_away(Stand::Inside).await;
 }
 
-/// F45, I14.
+/// F45.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f45_a_network_that_swallows_everything_uses_up_no_attempt() {
     swallow(Stand::Apart).await;
 }
 
-/// F45, I14.
+/// F45.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f45_a_network_that_swallows_local_steps_uses_up_no_attempt() {
     swallow(Stand::Inside).await;
@@ -227,6 +251,13 @@ async fn f44_two_connections_for_two_hundred_sagas_are_enough() {
     world.end().await;
 }
 
+/// F44, I4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f44_a_pool_that_is_used_up_uses_up_no_attempt() {
+    use_up(Stand::Apart).await;
+    use_up(Stand::Inside).await;
+}
+
 /// Two rows that handlers lock, one after the other.
 const CROSSING: [&str; 3] = [
     "update pair set handled = handled + 1 where id = 1",
@@ -234,16 +265,13 @@ const CROSSING: [&str; 3] = [
     "update pair set handled = handled + 1 where id = 2",
 ];
 
-/// Somebody else who comes across handlers that lock two rows.
+/// Somebody else who comes across what sagas lock.
 struct Other(PgConnection);
 
 impl Other {
     async fn new(world: &World) -> Self {
-        let make = "create table {schema}.pair (id int primary key, handled int, others int); \
-                    insert into {schema}.pair values (1, 0, 0), (2, 0, 0)";
-        world.fresh.execute(make).await;
         let mut connection = PgConnection::connect_with(&database().await).await.expect("connect");
-        // It waits for longer than the handlers, so that they are the ones who must give way.
+        // It waits for longer than the sagas, so that they are the ones who must give way.
         let settings = world.fresh.sql("set search_path = {schema}; set deadlock_timeout = '1min'");
         sqlx::raw_sql(settings).execute(&mut connection).await.expect("settings");
         Self(connection)
@@ -276,6 +304,9 @@ async fn come_across(
     const ORDERS: usize = 5;
     let stock = Stock { also: &CROSSING, ..Stock::default() };
     let world = World::with(8, stand, stock, settings).await;
+    let pair = "create table {schema}.pair (id int primary key, handled int, others int); \
+                insert into {schema}.pair values (1, 0, 0), (2, 0, 0)";
+    world.fresh.execute(pair).await;
     let mut other = Other::new(&world).await;
     for order in 0..ORDERS {
         world
@@ -319,6 +350,41 @@ async fn serialization(stand: Stand) {
     come_across(stand, &strict, "commit", "select").await;
 }
 
+/// Waits until a statement of a saga waits for a table.
+async fn meet_a_statement(world: &World) {
+    let waits = "select exists (select from pg_stat_activity where datname = current_database() \
+                 and application_name = '{schema}' and wait_event = 'relation')";
+    let waits =
+        || sqlx::query_scalar::<_, bool>(world.fresh.sql(waits)).fetch_one(&world.fresh.pool);
+    while !waits().await.expect("the activity") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// F43: 57014, a statement that takes too long, for somebody else has locked its table.
+async fn statement_timeout(stand: Stand) {
+    let soon = [("statement_timeout", "100ms")];
+    let world = World::with(8, stand, Stock::default(), &soon).await;
+    let mut other = Other::new(&world).await;
+    let slow = async {
+        world.half_is_done(50).await;
+        other.does("begin; lock table saga, inbox in access exclusive mode").await;
+        let meanwhile = async {
+            meet_a_statement(&world).await;
+            let late = world.store.load(&[SagaId::now()]).await.expect_err("it cannot be read");
+            let reported = late.source().and_then(|it| it.downcast_ref::<PgDatabaseError>());
+            assert_eq!(reported.map(PgDatabaseError::code), Some("57014"), "{late:?}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            other.does("commit").await;
+        };
+        // These want the tables, whatever is left of the others.
+        Box::pin(world.place("meanwhile", 10, meanwhile)).await;
+    };
+    world.place("slow", 50, slow).await;
+    world.all_is_done_once(60).await;
+    world.end().await;
+}
+
 /// F43, I4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f43_a_deadlock_uses_up_no_attempt() {
@@ -331,6 +397,13 @@ async fn f43_a_deadlock_uses_up_no_attempt() {
 async fn f43_a_lock_that_is_not_granted_in_time_uses_up_no_attempt() {
     lock_timeout(Stand::Apart).await;
     lock_timeout(Stand::Inside).await;
+}
+
+/// F43, I4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f43_a_statement_that_takes_too_long_uses_up_no_attempt() {
+    statement_timeout(Stand::Apart).await;
+    statement_timeout(Stand::Inside).await;
 }
 
 /// F43, I4.

@@ -7,10 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use saga_core::machine::HistoryKind;
+use saga_core::store::Transactional as _;
 use saga_core::{Engine, IdempotencyKey, MemoryTransport, RunningParticipant, Status};
 use saga_postgres::{PostgresStore, SchemaName};
 use saga_testkit::Proxy;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Postgres, Transaction};
 
 use crate::shop::{self, Order, SHOP, Stock, insist};
 use crate::support::{Fresh, fresh, proxy};
@@ -30,6 +32,9 @@ pub(crate) struct World {
     pub(crate) proxy: Proxy,
     pub(crate) stock: Stock,
     pub(crate) engine: Engine,
+    /// The store of both, which waits for 1.5 s.
+    pub(crate) store: PostgresStore,
+    connections: u32,
     participant: Option<RunningParticipant>,
 }
 
@@ -60,13 +65,13 @@ impl World {
         let engine = Engine::builder(SHOP, store.clone()).saga(shop::saga());
         let (engine, participant) = match stand {
             Stand::Apart => {
-                let participant = participant.start(store, transport.clone());
+                let participant = participant.start(store.clone(), transport.clone());
                 (engine.transport(transport).start(), Some(participant))
             }
             Stand::Inside => (engine.local(participant).start(), None),
         };
         let engine = engine.expect("the parts fit");
-        Self { fresh, proxy, stock, engine, participant }
+        Self { fresh, proxy, stock, engine, store, connections, participant }
     }
 
     /// Starts orders, does what happens to the database meanwhile, and waits for the ends of all.
@@ -102,6 +107,24 @@ impl World {
         while self.stock.calls.load(Ordering::SeqCst) <= calls {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Takes every connection of the pool, for transactions that may stand still for a minute.
+    pub(crate) async fn take_all(&self) -> Vec<Transaction<'static, Postgres>> {
+        let patient = self.store.clone().timeout(Duration::from_secs(30));
+        let mut all = Vec::new();
+        for _ in 0..self.connections {
+            all.push(insist(|| Box::pin(patient.begin())).await);
+        }
+        all
+    }
+
+    /// Lets the server end the connections of the pool, and returns how many there were.
+    pub(crate) async fn kill(&self) -> u64 {
+        let kill =
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1";
+        let kill = sqlx::query(kill).bind(&self.fresh.schema);
+        kill.execute(&self.fresh.pool).await.expect("kill").rows_affected()
     }
 
     /// Every order was reserved and shipped, once.
