@@ -60,6 +60,8 @@ impl LetterTask {
     }
 
     /// Gives letters up; says who decided it and why. The copies in the dead-letter topics stay.
+    ///
+    /// One that its consumer has in hand at this moment is handled all the same.
     pub fn discard(by: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::new(LetterAction::Discard, by.into(), reason.into())
     }
@@ -69,7 +71,10 @@ impl LetterTask {
         Self { operation, pause: Duration::ZERO, redrives_max: REDRIVES_MAX, is_dry: false }
     }
 
-    /// Lets at most so many letters come back in a second; all at once by default. 0 counts as 1.
+    /// Lets so many letters come back in a second, on average; all at once by default. 0 counts as 1.
+    ///
+    /// Each is given its time when the task runs. Their consumer looks every 5 s, takes what is due by then, and
+    /// handles it with what comes from the broker in between; one that was away meanwhile finds all of them due.
     pub fn per_second(self, letters: u32) -> Self {
         Self { pause: Duration::from_secs(1) / letters.max(1), ..self }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use saga_core::error::BoxError;
 use saga_core::store::{
     DeadLetter, DeadLetters, HeldKey, LetterAction, LetterFilter, LetterOperation, OperatedLetter,
-    REDRIVE_TRIES, Redrive, StoreError,
+    REDRIVE_BYTES_MAX, REDRIVE_TRIES, Redrive, StoreError,
 };
 use saga_core::{MessageId, ParticipantName, Timestamp, Topic};
 use sqlx::Row as _;
@@ -37,7 +37,8 @@ impl Redrive for PostgresStore {
             .bind(consumer.as_str())
             .bind(partitions)
             .bind(micros(lease))
-            .bind(rows(limit));
+            .bind(rows(limit))
+            .bind(i64::try_from(REDRIVE_BYTES_MAX).unwrap_or(i64::MAX));
         all(REDRIVEN, &self.call(REDRIVEN, query).await?, letter)
     }
 

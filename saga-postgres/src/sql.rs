@@ -167,16 +167,19 @@ macro_rules! letter {
 
 /// A letter that waits is due if no letter of its key is before it.
 const REDRIVEN: &str = concat!(
-    "with due as (select l.id from {schema}.dead_letter l \
+    "with due as (select l.id, l.redrive_at, octet_length(l.value) as bytes from {schema}.dead_letter l \
         where l.consumer = $1 and l.redrive_at <= now() and l.redrives < l.redrives_max \
         and l.partition = any ($2) and not (l.waits and exists (\
             select from {schema}.dead_letter e \
             where e.consumer = l.consumer and e.topic = l.topic and e.partition = l.partition \
             and sha256(e.key) = sha256(l.key) and e.\"offset\" < l.\"offset\")) \
         order by l.redrive_at limit $4 for update skip locked), \
+    fitting as (select id from (\
+            select id, sum(bytes) over (order by redrive_at, id) - bytes as before from due) d \
+        where before < $5), \
     taken as (update {schema}.dead_letter l \
         set redrives = l.redrives + 1, redrive_at = now() + $3 * interval '1 microsecond' \
-        from due where l.id = due.id returning l.*) \
+        from fitting where l.id = fitting.id returning l.*) \
     select ",
     letter!(),
     " from taken d order by d.topic, d.partition, d.\"offset\""

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use saga_core::participant::Handled;
 use saga_core::store::{
-    DeadLetter, DeadLetters, HeldKey, LetterAction, LetterFilter, LetterOperation, REDRIVE_TRIES,
-    Redrive,
+    DeadLetter, DeadLetters, HeldKey, LetterAction, LetterFilter, LetterOperation,
+    REDRIVE_BYTES_MAX, REDRIVE_TRIES, Redrive,
 };
 use saga_core::{Inbox, MessageId, ParticipantName, Topic};
 
@@ -29,6 +29,7 @@ macro_rules! __dead_letter_laws {
             [$($given)*]
             a_letter_is_handed_out_when_it_was_asked_for
             a_letter_is_handed_out_three_times_at_most
+            large_letters_are_handed_out_a_few_at_a_time
             a_settled_letter_is_gone_and_one_set_aside_again_is_not
             a_letter_that_waits_comes_after_those_before_it
             a_held_key_is_told_with_its_first_letter
@@ -96,6 +97,29 @@ where
         assert_eq!(redriven(store, NO_LEASE).await, [], "who took it died three times");
         assert_eq!(letters(store).await.len(), 1, "it must stay");
     }
+}
+
+/// Letters that are too much at once are handed out bit by bit, and a single one however large it is.
+pub async fn large_letters_are_handed_out_a_few_at_a_time<F>(fixture: F)
+where
+    F: Fixture<Store: DeadLetters + Inbox>,
+{
+    const LETTERS: u64 = 5;
+    let store = fixture.store();
+    let value = Bytes::from(vec![7; REDRIVE_BYTES_MAX / 2 + 1]);
+    let large = |offset| DeadLetter { value: value.clone(), ..dead_letter(offset) };
+    let all: Vec<_> = (1..=LETTERS).map(large).collect();
+    for letter in &all {
+        set_aside(store, vec![letter.clone()]).await;
+        operate(store, LetterAction::Redrive, &[(letter.id, Duration::ZERO)]).await;
+    }
+    let mut handed_out = Vec::new();
+    while handed_out.len() < all.len() {
+        let few = redriven(store, HOUR).await;
+        assert!((1..=2).contains(&few.len()), "two are more than enough, not {}", few.len());
+        handed_out.extend(few.iter().map(|letter| letter.id));
+    }
+    assert_eq!(handed_out, ids(&all), "each once, those first that were asked for first");
 }
 
 /// What was handled is gone. What was set aside again meanwhile stays under its id, with the new reason, until it is asked for again.

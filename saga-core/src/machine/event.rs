@@ -53,8 +53,9 @@ pub enum OperatorAction {
     /// Try again what a parked saga failed at, with all attempts anew, whose numbers go on.
     Retry,
     /// Go on as if what a parked saga failed at had not been asked for: a step is skipped, a compensation counts as done.
+    /// Refused unless it says who decides it and why.
     Skip,
-    /// Go on with an outcome that was found out by other means.
+    /// Go on with an outcome that was found out by other means. Refused unless it says who decides it and why.
     Resolve(Resolution),
     /// Let a step's timer fire at another time; at a time that is past it fires at once, also if its
     /// participant could not be reached lately. Refused if it has fired or was moved meanwhile, so that it cannot be

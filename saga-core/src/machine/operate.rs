@@ -11,6 +11,7 @@ const NOT_AT_A_STEP: Verdict = Verdict::Refused("it is not parked at a step; ret
 impl Turn<'_> {
     pub(super) fn operate(&mut self, operation: Operation) -> Verdict {
         let Operation { by, reason, action } = operation;
+        let is_unexplained = by.trim().is_empty() || reason.trim().is_empty();
         let note = |what: &str| format!("{what} by {by}: {reason}");
         match action {
             OperatorAction::Cancel => self.cancel_requested(note("cancel")),
@@ -19,6 +20,9 @@ impl Turn<'_> {
                 self.move_timer(&step, from, to, note("timer moved"))
             }
             _ if self.progress.parked.is_none() => Verdict::Refused("it is not parked"),
+            OperatorAction::Skip | OperatorAction::Resolve(_) if is_unexplained => {
+                Verdict::Refused("say who decides it and why; what is done cannot be taken back")
+            }
             OperatorAction::Retry => self.retry(note("retry")),
             OperatorAction::Skip => self.skip(note("skip")),
             OperatorAction::Resolve(resolution) => self.resolve(resolution, note("resolve")),

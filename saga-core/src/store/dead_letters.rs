@@ -15,6 +15,9 @@ use crate::{MessageId, ParticipantName, StoreError, Timestamp, Topic};
 /// How often a letter is handed out after it was asked for once: a process may die with it.
 pub const REDRIVE_TRIES: u32 = 3;
 
+/// So many bytes of letters are handed out at once, give or take one letter.
+pub const REDRIVE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// How long a letter that was handed out to somebody who then died waits for the next.
 pub(crate) const REDRIVE_LEASE: Duration = Duration::from_secs(30);
 
@@ -101,13 +104,14 @@ impl DeadLetter {
 ///   which kills whoever handles it comes to rest.
 /// - `a_settled_letter_is_gone_and_one_set_aside_again_is_not`.
 /// - `a_letter_that_waits_comes_after_those_before_it`: by itself, in the order of offsets.
+/// - `large_letters_are_handed_out_a_few_at_a_time`: they all go through the memory of whoever handles them.
 /// - `a_held_key_is_told_with_its_first_letter`.
 pub trait Redrive: Send + Sync + 'static {
     /// Hands out up to `limit` letters of a consumer that were received in some partitions and are due.
     ///
     /// Due is a letter that was asked for, at most [`REDRIVE_TRIES`] times for each time that it was
     /// asked for, or that [waits](DeadLetter::waits) and is the first of its key. A letter that is
-    /// handed out is not due again within `lease`.
+    /// handed out is not due again within `lease`. No further one is handed out once [`REDRIVE_BYTES_MAX`] is reached.
     ///
     /// # Errors
     ///

@@ -24,7 +24,7 @@ pub use commit::{
 };
 pub use dead_letters::{
     DeadLetter, DeadLetters, HeldKey, LetterAction, LetterFilter, LetterOperation, OperatedLetter,
-    REDRIVE_TRIES, Redrive,
+    REDRIVE_BYTES_MAX, REDRIVE_TRIES, Redrive,
 };
 pub use error::StoreError;
 pub use list::{ListedSaga, SagaFilter};

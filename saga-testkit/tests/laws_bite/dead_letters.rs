@@ -8,6 +8,8 @@ crate::bites! {
         CountsNoRedrives CutsDeadLetters;
     a_letter_is_handed_out_three_times_at_most:
         RedrivesForEver CountsNoRedrives;
+    large_letters_are_handed_out_a_few_at_a_time:
+        RedrivesAllOfThem;
     a_settled_letter_is_gone_and_one_set_aside_again_is_not:
         SettlesNothing SettlesWhatFailedAgain;
     a_letter_that_waits_comes_after_those_before_it:

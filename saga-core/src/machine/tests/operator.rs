@@ -121,6 +121,18 @@ fn a_pivot_that_was_not_carried_out_compensates() {
 }
 
 #[test]
+fn a_step_is_not_skipped_or_resolved_without_a_reason() {
+    for action in [OperatorAction::Skip, resolve_succeeded(), resolve_rejected()] {
+        for (by, reason) in [("ada", ""), ("ada", " "), ("", "looked into it")] {
+            let mut run = parked_at_a();
+            let (by, reason) = (by.to_owned(), reason.to_owned());
+            let operation = Operation { by, reason, action: action.clone() };
+            assert_refused(run.decide(Event::Operator(operation)), "who decides it and why");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_rejected_is_refused() {
     assert_refused(parked_at_the_compensation().operate(resolve_rejected()), "compensation");
 

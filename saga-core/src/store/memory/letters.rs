@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::store::{
-    DeadLetter, HeldKey, LetterAction, LetterOperation, OperatedLetter, REDRIVE_TRIES,
+    DeadLetter, HeldKey, LetterAction, LetterOperation, OperatedLetter, REDRIVE_BYTES_MAX,
+    REDRIVE_TRIES,
 };
 use crate::{MessageId, ParticipantName, Timestamp, Topic};
 
@@ -68,7 +69,13 @@ impl Letters {
         });
         let mut due: Vec<_> = due.map(|it| &mut it.letter).collect();
         due.sort_by_key(|letter| letter.redrive_at);
-        let taken = due.into_iter().take(limit).map(|letter| {
+        let mut bytes = 0;
+        let fits = |letter: &&mut DeadLetter| {
+            let has_room = bytes < REDRIVE_BYTES_MAX;
+            bytes += letter.value.len();
+            has_room
+        };
+        let taken = due.into_iter().take(limit).take_while(fits).map(|letter| {
             letter.redrives += 1;
             letter.redrive_at = Some(now + lease);
             letter.clone()

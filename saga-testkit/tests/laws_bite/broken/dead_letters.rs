@@ -43,6 +43,12 @@ impl Redrive for Broken {
         let mut letters = Vec::new();
         for consumer in consumers {
             letters.extend(self.inner.redriven(&consumer, partitions, lease, limit).await?);
+            while self.has(Defect::RedrivesAllOfThem)
+                && let more = self.inner.redriven(&consumer, partitions, lease, limit).await?
+                && !more.is_empty()
+            {
+                letters.extend(more);
+            }
         }
         if self.has(Defect::CountsNoRedrives) {
             letters.iter_mut().for_each(|letter| letter.redrives = 0);

@@ -106,6 +106,7 @@ pub(crate) enum Defect {
     PurgesNothing,
     PurgesWhateverIsOld,
     ReadsOneLaneOnly,
+    RedrivesAllOfThem,
     RedrivesAtOnce,
     RedrivesForEver,
     RedrivesFromAnywhere,
