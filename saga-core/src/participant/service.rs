@@ -110,7 +110,8 @@ impl<S: Inbox> Service<S> {
             };
             if let Err(error) = stepped {
                 if stop.is_cancelled() {
-                    break Ok(());
+                    // A batch that is left must not take the calls with it that are being made.
+                    continue;
                 }
                 error!(error = &error as &dyn std::error::Error, "participant stops");
                 break Err(error);

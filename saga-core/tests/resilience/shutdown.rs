@@ -4,20 +4,22 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use saga_core::message::Outcome;
 use saga_core::transport::{MemoryPublisher, MemorySubscriber, Subscription};
 use saga_core::{
     Context, Handle, HandleExternal, HandlerResult, IdempotencyKey, MemoryStore, MemoryTransport,
-    Participant, Relay, Reply, SagaData as _, Status, Topic, Transport, TransportError,
+    MessageId, Participant, Relay, Reply, SagaData as _, Status, Topic, Transport, TransportError,
 };
 use saga_testkit::{Faults, Faulty, Moment, Operation};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::killers::replies;
 use crate::support::{
-    Conn, Done, Order, Reserve, STOCK, Shop, bank, engine, key, order, participants, stock,
+    Conn, Done, Order, Release, Reserve, STOCK, Shop, bank, engine, key, order, participants, stock,
 };
-use crate::{database, reserve, send, until};
+use crate::{command, database, reserve, send, until};
 
 /// A transport whose settings the broker refuses.
 struct Misconfigured;
@@ -81,6 +83,15 @@ impl Handle<Reserve, Conn> for Steady {
     }
 }
 
+impl Handle<Release, Conn> for Steady {
+    async fn handle(&self, command: Release, cx: &mut Context<'_, Conn>) -> HandlerResult<Done> {
+        self.0.fetch_add(1, SeqCst);
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        cx.connection().push(format!("release {}", command.order));
+        Ok(Reply::succeeded(Done {}))
+    }
+}
+
 /// F06, I15: what was fetched and takes longer than a shutdown waits is left between two transactions.
 #[tokio::test(start_paused = true)]
 async fn i15_a_shutdown_in_the_midst_of_a_long_batch_has_nothing_begun_twice() {
@@ -107,6 +118,47 @@ async fn i15_a_shutdown_in_the_midst_of_a_long_batch_has_nothing_begun_twice() {
     timeout(Duration::from_mins(1), done).await.expect("the rest is carried out");
     assert_eq!(begun(), ORDERS, "nothing was begun twice");
     second.shutdown().await.expect("an orderly end");
+}
+
+/// Counts its calls, which take two seconds.
+#[derive(Clone, Default)]
+struct Distant(Arc<AtomicUsize>);
+
+impl HandleExternal<Reserve> for Distant {
+    async fn call(&self, _: Reserve, _: IdempotencyKey) -> HandlerResult<Done> {
+        self.0.fetch_add(1, SeqCst);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok(Reply::succeeded(Done {}))
+    }
+}
+
+/// F06, I15: a batch that is left does not take the calls with it that are being made beside it.
+#[tokio::test(start_paused = true)]
+async fn i15_a_shutdown_in_the_midst_of_a_batch_awaits_the_calls_beside_it() {
+    let (transport, db) = (MemoryTransport::new(), database());
+    let (distant, steady) = (Distant::default(), Steady::default());
+    let start = || {
+        let stock = Participant::<Conn>::builder(STOCK).handle_external::<Reserve>(distant.clone());
+        let stock = stock.handle::<Release>(steady.clone()).build().expect("sound");
+        stock.start(db.clone(), transport.clone())
+    };
+    let call = reserve("called", "");
+    let releases = (0..250).map(|n| {
+        let body = format!(r#"{{"order":"o-{n}","trouble":""}}"#);
+        command(MessageId::now(), "Release", None, &body)
+    });
+    send(&transport, [call.clone()].into_iter().chain(releases).collect()).await;
+    let first = start();
+    until("it is in the midst of it", || steady.0.load(SeqCst) > 50).await;
+    assert_eq!(distant.0.load(SeqCst), 1, "the call is being made");
+    timeout(Duration::from_secs(10), first.shutdown()).await.expect("in time").expect("in order");
+    assert!(steady.0.load(SeqCst) < 150, "the batch is left");
+
+    let second = start();
+    assert_eq!(replies(&transport, &call).await, [Outcome::Succeeded]);
+    until("the rest is carried out", || steady.0.load(SeqCst) == 250).await;
+    second.shutdown().await.expect("an orderly end");
+    assert_eq!(distant.0.load(SeqCst), 1, "the call was recorded");
 }
 
 /// F06: not even a store that never answers holds up a shutdown for more than 10 s.
