@@ -4,7 +4,7 @@ use saga_core::MemoryTransport;
 use saga_core::store::{DeadLetter, MemoryConnection, MemoryStore};
 use saga_testkit::{Fixture, poison};
 
-/// A store whose application state is the effects of the commands.
+/// A store whose application state is the effects of commands and facts.
 struct Fresh(MemoryStore<Vec<String>>);
 
 impl Fixture for Fresh {
@@ -78,6 +78,26 @@ fn facts() {
     let hostile = transport.clone();
     saga_testkit::run(async move {
         poison::behind_poison_facts_start_sagas(store, transport, &hostile).await;
+    });
+}
+
+/// F30, F31, F33, I12.
+#[test]
+fn participant_facts() {
+    let (store, transport) = fresh();
+    let hostile = transport.clone();
+    saga_testkit::run(async move {
+        poison::behind_poison_facts_are_handled(store, transport, &hostile).await;
+    });
+}
+
+/// F30, F31, F33, I12.
+#[test]
+fn participant_facts_together() {
+    let (store, transport) = fresh();
+    let hostile = transport.clone();
+    saga_testkit::run(async move {
+        poison::behind_poison_facts_are_handled_together(store, transport, &hostile).await;
     });
 }
 

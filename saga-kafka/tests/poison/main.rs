@@ -80,6 +80,26 @@ fn facts() {
     });
 }
 
+/// F30, F31, F33, I12.
+#[test]
+fn participant_facts() {
+    saga_testkit::run(async {
+        let (transport, hostile) = transports().await;
+        let store = database::fresh().await;
+        poison::behind_poison_facts_are_handled(store, transport, &hostile).await;
+    });
+}
+
+/// F30, F31, F33, I12.
+#[test]
+fn participant_facts_together() {
+    saga_testkit::run(async {
+        let (transport, hostile) = transports().await;
+        let store = database::fresh().await;
+        poison::behind_poison_facts_are_handled_together(store, transport, &hostile).await;
+    });
+}
+
 /// F30, I12.
 #[test]
 fn outbox_rows() {

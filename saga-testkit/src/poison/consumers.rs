@@ -7,9 +7,9 @@ use saga_core::machine::HistoryKind;
 use saga_core::message::{Envelope, Kind, Outcome};
 use saga_core::store::{SagaStore, Transactional};
 use saga_core::{
-    Context, Engine, Handle, HandleAll, HandleExternal, HandlerError, HandlerResult,
-    IdempotencyKey, Inbox, MessageId, Participant, Publisher, Reply, SagaData as _, SagaId, Status,
-    Transport,
+    Codec as _, Context, Engine, FactContext, Handle, HandleAll, HandleAllFacts, HandleExternal,
+    HandleFact, HandlerError, HandlerResult, IdempotencyKey, Inbox, Json, MessageId, Participant,
+    Publisher, Reply, SagaData as _, SagaId, Status, Topic, Transport,
 };
 
 use super::shop::{
@@ -19,12 +19,15 @@ use super::watch::{Reader, assert_set_aside, deliver, partitions, until};
 use super::{Dose, Flaw, Poison, all};
 use crate::Fixture;
 
-/// What must be set aside: the name of the poison, its bytes, and the reason.
-pub(super) type SetAside = Vec<(String, Dose, &'static str)>;
+/// One that must be set aside: the name of the poison, its bytes, and the reason.
+type Letter = (String, Dose, &'static str);
+
+/// What must be set aside.
+pub(super) type SetAside = Vec<Letter>;
 
 type Connection<F> = <<F as Fixture>::Store as Transactional>::Connection;
 
-/// Writes the order of each command as an effect.
+/// Writes the order of each command or fact as an effect.
 struct Stock<F>(Arc<F>);
 
 impl<F: Fixture> Handle<Reserve, Connection<F>> for Stock<F> {
@@ -50,6 +53,30 @@ impl<F: Fixture> HandleAll<Reserve, Connection<F>> for Stock<F> {
             replies.push(Reply::succeeded(Reserved { order }));
         }
         Ok(replies)
+    }
+}
+
+impl<F: Fixture> HandleFact<OrderPlaced, Connection<F>> for Stock<F> {
+    async fn handle_fact(
+        &self,
+        OrderPlaced { order }: OrderPlaced,
+        cx: &mut FactContext<'_, Connection<F>>,
+    ) -> Result<(), HandlerError> {
+        self.0.write_effect(cx.connection(), &order).await;
+        Ok(())
+    }
+}
+
+impl<F: Fixture> HandleAllFacts<OrderPlaced, Connection<F>> for Stock<F> {
+    async fn handle_all_facts(
+        &self,
+        facts: Vec<OrderPlaced>,
+        cx: &mut FactContext<'_, Connection<F>>,
+    ) -> Result<(), HandlerError> {
+        for OrderPlaced { order } in facts {
+            self.0.write_effect(cx.connection(), &order).await;
+        }
+        Ok(())
     }
 }
 
@@ -181,7 +208,7 @@ async fn participant<F, T>(
     running.shutdown().await.expect("poison must not end a participant");
 }
 
-fn expected(poison: &Poison, dose: &Dose, reason: &'static str) -> (String, Dose, &'static str) {
+fn expected(poison: &Poison, dose: &Dose, reason: &'static str) -> Letter {
     (poison.name().to_owned(), dose.clone(), reason)
 }
 
@@ -286,27 +313,8 @@ where
     T: Transport + Clone,
 {
     let topic = WEB.events();
-    let topics = [topic.clone(), topic.dead_letters()];
-    transport.ensure_topics(&topics).await.expect("topics can be created");
-    let size = partitions(hostile, &topic).await;
-    let mut set_aside = SetAside::new();
-    let mut starts = Vec::new();
-    let publisher = hostile.publisher().await.expect("a publisher can be made");
-    for (poison, partition) in for_sort_of(&fact("")).iter().zip((0..size).cycle()) {
-        let dose = poison.dose(&fact(poison.name()));
-        match poison.flaw() {
-            Flaw::Undecodable => set_aside.push(expected(poison, &dose, "undecodable")),
-            Flaw::Misplaced => set_aside.push(expected(poison, &dose, "unexpected-command")),
-            Flaw::Payload => set_aside.push(expected(poison, &dose, "undecodable-fact")),
-            Flaw::Strange => starts.push(poison.name().to_owned()),
-            Flaw::UnknownType | Flaw::Text | Flaw::Stray => {}
-        }
-        let order = behind(poison);
-        let sound = deliver(&fact(&order), &topic, partition);
-        starts.push(order);
-        let records = vec![dose.record(topic.clone(), partition), sound];
-        publisher.publish(records).await.expect("the hostile transport takes everything");
-    }
+    let SentFacts { set_aside, handled, .. } =
+        send_facts(&transport, hostile, &topic, "undecodable-fact").await;
 
     let engine = Engine::builder(SHOP, fixture.store().clone()).saga(saga());
     let engine = engine.transport(transport.clone()).start_on::<OrderPlaced, Order>(|fact| {
@@ -314,7 +322,7 @@ where
         Some((key, Order { order: fact.order }))
     });
     let engine = engine.start().expect("the parts fit");
-    for order in &starts {
+    for order in &handled {
         let started = async || {
             let found = engine.find(Order::SAGA, key(order)).await;
             found.expect("poison must not end an engine").is_some()
@@ -323,4 +331,119 @@ where
     }
     assert_set_aside(&fixture, &transport, &topic, set_aside).await;
     engine.shutdown().await.expect("an orderly end");
+}
+
+/// A participant that takes facts one by one handles, ignores or sets aside each poison among them,
+/// and handles the sound fact behind it once.
+///
+/// `hostile` is a transport to the same topics that sends what the other one would not.
+pub async fn behind_poison_facts_are_handled<F, T>(fixture: F, transport: T, hostile: &T)
+where
+    F: Fixture,
+    F::Store: Inbox + Clone,
+    T: Transport + Clone,
+{
+    let fixture = Arc::new(fixture);
+    let stock = Participant::builder(STOCK).handle_fact::<OrderPlaced>(Stock(Arc::clone(&fixture)));
+    let stock = stock.build().expect("the kit's participant is sound");
+    participant_of_facts(&fixture, &transport, hostile, stock).await;
+}
+
+/// As [`behind_poison_facts_are_handled`], of a participant that takes facts together.
+pub async fn behind_poison_facts_are_handled_together<F, T>(fixture: F, transport: T, hostile: &T)
+where
+    F: Fixture,
+    F::Store: Inbox + Clone,
+    T: Transport + Clone,
+{
+    let fixture = Arc::new(fixture);
+    let stock = Participant::builder(STOCK);
+    let stock = stock.handle_all_facts::<OrderPlaced>(Stock(Arc::clone(&fixture)));
+    let stock = stock.build().expect("the kit's participant is sound");
+    participant_of_facts(&fixture, &transport, hostile, stock).await;
+}
+
+async fn participant_of_facts<F, T>(
+    fixture: &Arc<F>,
+    transport: &T,
+    hostile: &T,
+    stock: Participant<Connection<F>>,
+) where
+    F: Fixture,
+    F::Store: Inbox + Clone,
+    T: Transport + Clone,
+{
+    let topic = WEB.events();
+    let SentFacts { mut set_aside, mut handled, texts } =
+        send_facts(transport, hostile, &topic, "unhandled-fact").await;
+
+    let running = stock.start(fixture.store().clone(), transport.clone());
+    for order in &handled {
+        let is_handled = async || fixture.effects().await.contains(order);
+        until(&format!("the fact {order} is handled"), is_handled).await;
+    }
+    // A partition is handled in order, so what stands before its last fact has come to rest.
+    let effects = fixture.effects().await;
+    for (order, letter) in texts {
+        match effects.contains(&order) {
+            true => handled.push(order),
+            false => set_aside.push(letter),
+        }
+    }
+    assert_set_aside(&**fixture, transport, &topic, set_aside).await;
+    running.shutdown().await.expect("poison must not end a participant");
+
+    let mut effects = fixture.effects().await;
+    effects.sort();
+    handled.sort();
+    assert_eq!(effects, handled, "each must be handled once, and nothing else");
+}
+
+/// Facts that were sent, by what becomes of them.
+struct SentFacts {
+    set_aside: SetAside,
+    /// The orders of those that are handled.
+    handled: Vec<String>,
+    /// The orders of those that are handled, or set aside if the handler's database refuses the text.
+    texts: Vec<(String, Letter)>,
+}
+
+/// Sends each poison among the facts, and a sound fact of another key behind it.
+///
+/// One whose payload cannot be handled is set aside as `unhandled`.
+async fn send_facts<T: Transport>(
+    transport: &T,
+    hostile: &T,
+    topic: &Topic,
+    unhandled: &'static str,
+) -> SentFacts {
+    let topics = [topic.clone(), topic.dead_letters()];
+    transport.ensure_topics(&topics).await.expect("topics can be created");
+    let size = partitions(hostile, topic).await;
+    let (mut set_aside, mut handled, mut texts) = (SetAside::new(), Vec::new(), Vec::new());
+    let publisher = hostile.publisher().await.expect("a publisher can be made");
+    for (poison, partition) in for_sort_of(&fact("")).iter().zip((0..size).cycle()) {
+        let dose = poison.dose(&fact(poison.name()));
+        match poison.flaw() {
+            Flaw::Undecodable => set_aside.push(expected(poison, &dose, "undecodable")),
+            Flaw::Misplaced => set_aside.push(expected(poison, &dose, "unexpected-command")),
+            Flaw::Payload => set_aside.push(expected(poison, &dose, unhandled)),
+            Flaw::Text => texts.push((order_in(&dose), expected(poison, &dose, unhandled))),
+            Flaw::Strange => handled.push(poison.name().to_owned()),
+            Flaw::UnknownType | Flaw::Stray => {}
+        }
+        let order = behind(poison);
+        let sound = deliver(&fact(&order), topic, partition);
+        handled.push(order);
+        let records = vec![dose.record(topic.clone(), partition), sound];
+        publisher.publish(records).await.expect("the hostile transport takes everything");
+    }
+    SentFacts { set_aside, handled, texts }
+}
+
+/// Returns the order in a fact that can be decoded.
+fn order_in(dose: &Dose) -> String {
+    let read = Envelope::decode(dose.value.clone()).expect("its envelope is sound");
+    let fact: OrderPlaced = Json::decode(read.payload.as_bytes()).expect("its payload is sound");
+    fact.order
 }

@@ -63,7 +63,8 @@ use saga_core::transport::Record;
 
 pub use self::consumers::{
     behind_poison_commands_are_carried_out, behind_poison_commands_are_carried_out_together,
-    behind_poison_external_calls_are_made, behind_poison_facts_start_sagas,
+    behind_poison_external_calls_are_made, behind_poison_facts_are_handled,
+    behind_poison_facts_are_handled_together, behind_poison_facts_start_sagas,
     behind_poison_replies_are_taken,
 };
 pub use self::rows::{behind_poison_outbox_rows_are_sent, rows};
@@ -81,19 +82,21 @@ pub struct Poison {
 pub enum Flaw {
     /// No envelope, or one with a header that makes no sense. It is set aside as `undecodable`.
     Undecodable,
-    /// An envelope on the wrong topic. It is set aside, by a participant as `not-a-command` and
-    /// by an engine as `unexpected-command`.
+    /// An envelope on the wrong topic. It is set aside, among commands as `not-a-command` and
+    /// among replies and facts as `unexpected-command`.
     Misplaced,
-    /// A type that the consumer does not know. A participant answers that it has no handler, which
-    /// parks the saga. An engine ignores it: topics carry facts that are for others.
+    /// A type that the consumer does not know. A participant answers a command that it has no handler,
+    /// which parks the saga. A fact is ignored: topics carry facts that are for others.
     UnknownType,
     /// The payload is not what the type says. A participant answers that the command failed for good,
-    /// and an engine parks the saga of a reply, until a reply comes that can be read. A fact is set aside as `undecodable-fact`.
+    /// and an engine parks the saga of a reply, until a reply comes that can be read. A fact is set aside,
+    /// by a participant as `unhandled-fact` and by an engine as `undecodable-fact`.
     Payload,
-    /// Text that some databases refuse. What the handler then says is the answer to a command.
+    /// Text that some databases refuse. What the handler then says is the answer to a command; a fact
+    /// that it cannot handle is set aside as `unhandled-fact`.
     Text,
-    /// Nobody waits for it. A participant answers; an engine ignores it: several engines read the
-    /// replies of one participant, and each sees those for the sagas of the others.
+    /// Nobody waits for it. A participant answers a command. Anything else is ignored: several engines
+    /// read the replies of one participant, and each sees those for the sagas of the others.
     Stray,
     /// Strange, and sound all the same. It is handled like any other.
     Strange,
