@@ -39,6 +39,11 @@ pub(super) async fn judge<P: Subject>(
     if status == Status::Completed {
         all_of_it(&world.scene.sent(), &carried)?;
     }
+    check(world, status)
+}
+
+/// Returns what the user says does not hold.
+pub(super) fn check<P: Subject>(world: &World<'_, P>, status: Status) -> Result<(), String> {
     let check = AssertUnwindSafe(|| world.subject.check(&world.store, status));
     catch_unwind(check).unwrap_or_else(|panic| Err(format!("the check panics: {}", text(&*panic))))
 }

@@ -15,6 +15,7 @@ use saga_core::{
 };
 
 use super::scene::Scene;
+use super::services::ORCHESTRATOR;
 use super::trouble::TroubleKind;
 
 /// The way between an orchestrator and its participants.
@@ -39,6 +40,8 @@ pub(super) struct NetworkSubscriber {
     inner: MemorySubscriber,
     scene: Scene,
     sagas: MemoryStore,
+    /// A reply that anybody else takes is a fact to them.
+    is_orchestrator: bool,
     /// The commands and replies that are delivered and not acknowledged.
     delivered: Vec<(Position, Envelope)>,
 }
@@ -87,9 +90,10 @@ impl Transport for Network {
         &self,
         subscription: Subscription,
     ) -> Result<NetworkSubscriber, TransportError> {
+        let is_orchestrator = subscription.group == ORCHESTRATOR;
         let inner = self.topics.subscriber(subscription).await?;
         let (scene, sagas) = (self.scene.clone(), self.sagas.clone());
-        Ok(NetworkSubscriber { inner, scene, sagas, delivered: Vec::new() })
+        Ok(NetworkSubscriber { inner, scene, sagas, is_orchestrator, delivered: Vec::new() })
     }
 }
 
@@ -140,13 +144,13 @@ impl Subscriber for NetworkSubscriber {
         for (_, envelope) in acknowledged {
             match &envelope.kind {
                 Kind::Command(_) => self.scene.audit(|audit| audit.acknowledged(envelope.id)),
-                Kind::Reply(reply) => {
+                Kind::Reply(reply) if self.is_orchestrator => {
                     let saga = self.sagas.load(&[reply.saga]).now_or_never();
                     let saga = saga.expect("it is in memory").expect("it is in memory");
                     let is_awaited = saga.iter().any(|saga| self.scene.awaits(saga, &envelope));
                     self.scene.audit(|audit| audit.reply_acknowledged(is_awaited));
                 }
-                Kind::Fact => {}
+                Kind::Reply(_) | Kind::Fact => {}
             }
         }
         self.inner.acknowledge(positions);

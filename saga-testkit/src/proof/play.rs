@@ -22,8 +22,9 @@ use crate::{Faults, Operation};
 const PATIENCE: Duration = Duration::from_hours(24);
 /// Simulated time after the last answer that may come late, in which nothing may happen to the saga any more.
 const AFTERMATH: Duration = Duration::from_secs(5);
-/// Simulated time in which what was committed must be sent, and deleted, also by one that stood still.
-const UNTIL_SENT: Duration = Duration::from_mins(5);
+/// Simulated time in which what was committed must be sent and deleted, also by one that stood still, and in which
+/// those who only listen must have heard of it.
+const UNTIL_HEARD: Duration = Duration::from_mins(5);
 /// Each run has the same saga, so that a plan is played in the same way each time.
 const SAGA: SagaId = SagaId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
 /// How often a person tries again what is parked.
@@ -139,13 +140,14 @@ impl Client<'_> {
                 break;
             }
         }
-        let sent = async {
-            while world.unsent().await != [0; 2] {
+        let heard = async {
+            let holds = || !status.is_final() || judge::check(world, status).is_ok();
+            while world.unsent().await != [0; 2] || !holds() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
         // What never is finds its judge.
-        let _ = tokio::time::timeout(UNTIL_SENT, sent).await;
+        let _ = tokio::time::timeout(UNTIL_HEARD, heard).await;
         let history = self.ask(async |engine| engine.history(saga).await).await?;
         Ok((status, history))
     }

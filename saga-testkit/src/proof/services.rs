@@ -15,7 +15,7 @@ use super::witness::Witness;
 use crate::{Faults, Faulty};
 
 /// The name of the service whose saga is proved.
-const ORCHESTRATOR: ParticipantName = ParticipantName::new("proof-orchestrator");
+pub(super) const ORCHESTRATOR: ParticipantName = ParticipantName::new("proof-orchestrator");
 
 /// How long a service is away after a crash.
 const AWAY: Duration = Duration::from_millis(500);

@@ -29,6 +29,9 @@ pub trait Subject {
 
     /// Says what is wrong with the participants' database once the saga has ended so.
     ///
+    /// Who handles facts hears of them after the saga's end, so what is wrong is a flaw only if it stays wrong: this is
+    /// asked again every second, for five minutes of the run's time.
+    ///
     /// # Errors
     ///
     /// What must hold and does not, in words.

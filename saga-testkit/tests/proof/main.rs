@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "the modules of a test are its own")]
 
 mod defects;
+mod listener;
 mod shop;
 mod told;
 
