@@ -155,6 +155,7 @@ impl Arrays {
         self.add(letters.iter().map(|letter| &letter.value[..]))?;
         self.add(letters.iter().map(|letter| printable(&letter.reason)))?;
         self.add(letters.iter().map(|letter| printable(&letter.detail)))?;
+        self.add_fitted::<u32, i32>("attempts", letters.iter().map(|letter| letter.attempts))?;
         self.add(letters.iter().map(|letter| letter.waits))?;
         self.headers(&letters)
     }

@@ -130,6 +130,7 @@ fn letter(row: &PgRow) -> Result<DeadLetter, BoxError> {
         value: row.try_get::<Vec<u8>, _>(7)?.into(),
         reason: row.try_get(8)?,
         detail: row.try_get(9)?,
+        attempts: row.try_get::<i32, _>(15)?.try_into()?,
         waits: row.try_get(10)?,
         redrives: row.try_get::<i32, _>(11)?.try_into()?,
         headers: headers.collect::<Result<_, BoxError>>()?,

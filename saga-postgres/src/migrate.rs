@@ -18,6 +18,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, text: include_str!("../migrations/0001_tables_and_functions.sql") },
     Migration { version: 2, text: include_str!("../migrations/0002_redrive_and_attempts.sql") },
     Migration { version: 3, text: include_str!("../migrations/0003_list_sagas.sql") },
+    Migration { version: 4, text: include_str!("../migrations/0004_attempts_of_letters.sql") },
 ];
 
 const fn latest() -> i32 {

@@ -116,13 +116,13 @@ const COMMIT_TICK: &str = "select {schema}.commit_tick($1, $2, $3, $4, $5, $6, $
 const COMMIT_TICK_AND_DEAD_LETTERS: &str = "select {schema}.commit_tick($1, $2, $3, $4, $5, $6, \
     $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25), \
     {schema}.keep_dead_letters($26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, \
-    $40)";
+    $40, $41)";
 
 const RECORD: &str = "select {schema}.record_handled($1, $2, $3, $4, $5, $6, $7)";
 
 const RECORD_AND_DEAD_LETTERS: &str = "select {schema}.record_handled($1, $2, $3, $4, $5, $6, $7), \
     {schema}.keep_dead_letters($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-    $22)";
+    $22, $23)";
 
 const UNFINISHED: &str = "select a.command_id, a.attempts from {schema}.inbox_attempt a \
     where a.command_id = any ($1) \
@@ -161,7 +161,8 @@ const FORGET_INBOX: &str = "with moment as (select now() - $1 * interval '1 micr
 macro_rules! letter {
     () => {
         "d.id, d.consumer, d.topic, d.partition, d.\"offset\", d.produced_at, d.key, d.value, \
-         d.reason, d.detail, d.waits, d.redrives, d.header_names, d.header_values, d.redrive_at"
+         d.reason, d.detail, d.waits, d.redrives, d.header_names, d.header_values, d.redrive_at, \
+         d.attempts"
     };
 }
 

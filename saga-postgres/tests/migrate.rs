@@ -4,14 +4,14 @@ mod support;
 
 use std::time::Duration;
 
-use saga_core::store::StoreError;
+use saga_core::store::{DeadLetters as _, LetterFilter, StoreError};
 use saga_core::{SagaId, SagaStore};
 use saga_postgres::PostgresStore;
 use sqlx::postgres::PgPoolOptions;
 use support::{Fresh, database, fresh, next, start, tick, unmigrated};
 
 /// How many migrations there are.
-const LATEST: i64 = 3;
+const LATEST: i64 = 4;
 
 fn reason(result: Result<(), StoreError>) -> String {
     match result {
@@ -69,6 +69,29 @@ async fn a_newer_version_may_have_migrated_before() {
     let store = same_schema(&fresh, fresh.pool.clone());
     store.migrate().await.expect("migrate");
     store.commit(tick([start(SagaId::now())])).await.expect("commit");
+}
+
+/// F69: while a new version is rolled out, the old ones go on.
+#[tokio::test]
+async fn what_older_versions_call_still_sets_messages_aside() {
+    let fresh = fresh().await;
+    let letter = |offset: u32, who: &str, waits: &str| {
+        format!(
+            "select {{schema}}.keep_dead_letters(array[gen_random_uuid()], {who} array['orders.events'], \
+             array[1], array[{offset}::bigint], array[now()], array['key'::bytea], \
+             array['value'::bytea], array['undecodable'], array['no envelope'], {waits} \
+             array[1], array[1], array['name'::bytea], array['value'::bytea])"
+        )
+    };
+    fresh.execute(&letter(1, "", "")).await;
+    fresh.execute(&letter(2, "array['orders'],", "array[false],")).await;
+    let letters = fresh.store.letters(&LetterFilter::all(), None, 10).await.expect("letters");
+    let mut shown: Vec<_> = letters
+        .iter()
+        .map(|it| (it.offset, it.consumer.as_str(), it.attempts, it.headers.len()))
+        .collect();
+    shown.sort_unstable();
+    assert_eq!(shown, [(1, "unknown", 0, 1), (2, "orders", 0, 1)]);
 }
 
 #[tokio::test]

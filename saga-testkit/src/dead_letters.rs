@@ -128,18 +128,21 @@ where
     F: Fixture<Store: DeadLetters + Inbox>,
 {
     let store = fixture.store();
-    let (handled, broken, unasked) = (dead_letter(1), dead_letter(2), dead_letter(3));
+    let tried = |offset, attempts| DeadLetter { attempts, ..dead_letter(offset) };
+    let (handled, broken, unasked) = (tried(1, 0), tried(2, 3), tried(3, 2));
     set_aside(store, vec![handled.clone(), broken.clone(), unasked.clone()]).await;
     let both = [handled.id, broken.id];
     operate(store, LetterAction::Redrive, &both.map(|id| (id, Duration::ZERO))).await;
     assert_eq!(redriven(store, HOUR).await.len(), 2, "both were asked for");
 
-    let again = DeadLetter { reason: "unstartable".to_owned(), ..dead_letter(2) };
+    let again = DeadLetter { reason: "unstartable".to_owned(), ..tried(2, 1) };
     set_aside(store, vec![again]).await;
+    // A commit whose end was not known.
+    set_aside(store, vec![unasked.clone()]).await;
     store.settled(&[handled.id, broken.id, unasked.id]).await.expect("settled");
     let kept: Vec<_> = letters(store).await;
-    let kept: Vec<_> = kept.iter().map(|it| (it.id, it.reason.as_str())).collect();
-    let expected = [(broken.id, "unstartable"), (unasked.id, "undecodable")];
+    let kept: Vec<_> = kept.iter().map(|it| (it.id, it.reason.as_str(), it.attempts)).collect();
+    let expected = [(broken.id, "unstartable", 4), (unasked.id, "undecodable", 2)];
     assert_eq!(kept, expected, "one was handled, one failed again, one nobody asked for");
     assert_eq!(redriven(store, NO_LEASE).await, [], "it must be asked for again");
     store.settled(&[handled.id]).await.expect("what is gone already is no error");

@@ -105,6 +105,7 @@ pub(crate) fn dead_letter(offset: u64) -> DeadLetter {
         ],
         reason: "undecodable".to_owned(),
         detail: "a law put it here: \u{fc}".to_owned(),
+        attempts: 0,
         waits: false,
         redrives: 0,
         redrive_at: None,

@@ -68,9 +68,11 @@ impl Worker {
         delivery: Delivery,
         reason: &str,
         detail: &str,
+        attempts: u32,
     ) -> (DeadLetter, Option<Record>) {
-        warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
+        warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, attempts, "message set aside");
         let letter = DeadLetter::new(&self.name, delivery, reason, detail);
+        let letter = DeadLetter { attempts, ..letter };
         self.held.hold(&letter);
         let record = dead_letter::record(&letter);
         (letter, Some(record))

@@ -154,7 +154,7 @@ impl Worker {
                     let _ = caller.send(Err(Error::Refused { saga, reason }));
                 }
                 Requester::Fact { delivery, .. } => {
-                    let letter = self.dead_letter(*delivery, "unstartable", problem);
+                    let letter = self.dead_letter(*delivery, "unstartable", problem, 1);
                     self.unstartable.push(letter);
                 }
             }

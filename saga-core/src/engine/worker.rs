@@ -371,7 +371,7 @@ impl Worker {
         let envelope = match Envelope::decode(delivery.value.clone()) {
             Ok(envelope) => envelope,
             Err(error) => {
-                return self.put_aside(delivery, "undecodable", &describe(&error), batch);
+                return self.put_aside(delivery, "undecodable", &describe(&error), 0, batch);
             }
         };
         match &envelope.kind {
@@ -390,19 +390,26 @@ impl Worker {
                 Ok(Some(start)) => batch.inputs.push(Input::Start(start)),
                 Ok(None) => {}
                 Err(Broken(problem)) => {
-                    self.put_aside(delivery, "undecodable-fact", &problem, batch);
+                    self.put_aside(delivery, "undecodable-fact", &problem, 1, batch);
                 }
             },
             Kind::Command(_) => {
                 let detail = format!("`{}` is a command on an events topic", envelope.message_type);
-                self.put_aside(delivery, "unexpected-command", &detail, batch);
+                self.put_aside(delivery, "unexpected-command", &detail, 0, batch);
             }
         }
     }
 
-    fn put_aside(&mut self, delivery: Delivery, reason: &str, detail: &str, batch: &mut Batch) {
+    fn put_aside(
+        &mut self,
+        delivery: Delivery,
+        reason: &str,
+        detail: &str,
+        attempts: u32,
+        batch: &mut Batch,
+    ) {
         batch.set_aside_bytes += delivery.value.len();
-        batch.dead_letters.push(self.dead_letter(delivery, reason, detail));
+        batch.dead_letters.push(self.dead_letter(delivery, reason, detail, attempts));
     }
 
     fn start_from(

@@ -153,7 +153,8 @@ impl<S: Inbox> Service<S> {
             self.wait_behind(&mut written, &suspect);
             self.write(written).await?;
         } else {
-            self.answer_failure(&suspect, &Failure::terminal(message)).await?;
+            let failure = Failure { attempts: deaths, ..Failure::terminal(message) };
+            self.answer_failure(&suspect, &failure).await?;
         }
         self.finish(vec![suspect]).await
     }

@@ -51,6 +51,8 @@ pub(crate) struct Failure {
     pub(crate) error: HandlerError,
     /// Which of them is to blame, if that is known.
     pub(super) culprit: Option<usize>,
+    /// How often that was tried.
+    pub(super) attempts: u32,
 }
 
 pub(super) trait DynHandle<Conn>: Send + Sync {
@@ -269,6 +271,6 @@ impl Failure {
 
 impl From<HandlerError> for Failure {
     fn from(error: HandlerError) -> Self {
-        Self { error, culprit: None }
+        Self { error, culprit: None, attempts: 1 }
     }
 }

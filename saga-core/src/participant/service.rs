@@ -228,7 +228,7 @@ impl<S: Inbox> Service<S> {
                 Ok(None) => self.done.push(Origin::new(letter, delivery.position)),
                 Err((reason, detail)) => {
                     set_aside.push(Origin::new(letter, delivery.position.clone()));
-                    self.set_aside(&mut broken, delivery, letter, reason, &detail);
+                    self.set_aside(&mut broken, delivery, letter, reason, &detail, 0);
                 }
             }
         }

@@ -119,6 +119,7 @@ impl<S: Inbox> Service<S> {
                 continue;
             }
             // A database that does not take the answer either may be why it failed.
+            let failure = Failure { attempts: tries.quick, ..failure };
             match self.try_to_answer_failure(&group[0], &failure).await {
                 Ok(()) => tries = Tries::new(&self.stop),
                 Err(error) => {
@@ -246,9 +247,13 @@ impl<S: Inbox> Service<S> {
         if let Some(command) = incoming.command() {
             warn!(saga = %command.saga, step = %command.step, attempt = command.attempt, error = %failure.error, "command failed");
         }
-        let recorded = Recorded::new(Answer::failed(failure.outcome()));
         let mut written = Written::default();
-        self.answer(&mut written, incoming, &recorded);
+        if incoming.command().is_some() {
+            let recorded = Recorded::new(Answer::failed(failure.outcome()));
+            self.answer(&mut written, incoming, &recorded);
+        } else {
+            self.set_fact_aside(&mut written, incoming, failure);
+        }
         let times = Times::begun(now());
         self.write_at_once(&written).await?;
         self.telemetry.answered(incoming, times, Some(failure.error.to_string()));

@@ -6,11 +6,11 @@ use tracing::warn;
 
 use super::barrier::Recorded;
 use super::incoming::Incoming;
-use super::route::Answer;
+use super::route::{Answer, Failure};
 use super::service::Service;
 use super::{Handled, Inbox, InboxRecord};
 use crate::held::waiting;
-use crate::message::{Envelope, Kind, Outcome, ReplyHeaders};
+use crate::message::{Envelope, Kind, ReplyHeaders};
 use crate::outage::Outage;
 use crate::outlet::Committed;
 use crate::policy::dead_letter;
@@ -34,14 +34,9 @@ pub(super) struct Written {
 }
 
 impl<S: Inbox> Service<S> {
-    /// Adds the reply to a command to what is written; a fact that failed is set aside.
+    /// Adds the reply to a command to what is written; nobody waits for one to a fact.
     pub(super) fn answer(&self, written: &mut Written, incoming: &Incoming, recorded: &Recorded) {
-        let Some(command) = incoming.command() else {
-            if let Some(problem) = recorded.answer.failure() {
-                self.set_fact_aside(written, incoming, &recorded.answer, &problem);
-            }
-            return;
-        };
+        let Some(command) = incoming.command() else { return };
         let envelope = Envelope {
             id: recorded.reply,
             message_type: recorded.answer.message_type.clone(),
@@ -79,26 +74,20 @@ impl<S: Inbox> Service<S> {
         let (delivery, letter) = (incoming.delivery.clone(), incoming.letter);
         let detail =
             "it is older than what the inbox remembers, so it may have been handled before";
-        self.set_aside(written, delivery, letter, FORGOTTEN, detail);
+        self.set_aside(written, delivery, letter, FORGOTTEN, detail, 0);
     }
 
     /// Sets a fact aside that failed. The first time it comes back by itself, unless it would only fail again.
-    fn set_fact_aside(
-        &self,
-        written: &mut Written,
-        fact: &Incoming,
-        answer: &Answer,
-        problem: &str,
-    ) {
-        let is_transient = matches!(answer.outcome, Outcome::FailedTransiently(_));
-        if !is_transient || fact.letter.is_some() {
-            let (delivery, letter) = (fact.delivery.clone(), fact.letter);
-            return self.set_aside(written, delivery, letter, UNHANDLED, problem);
+    pub(super) fn set_fact_aside(&self, written: &mut Written, fact: &Incoming, failure: &Failure) {
+        let (delivery, attempts) = (fact.delivery.clone(), failure.attempts);
+        let problem = failure.error.to_string();
+        if failure.error.is_terminal() || fact.letter.is_some() {
+            let letter = fact.letter;
+            return self.set_aside(written, delivery, letter, UNHANDLED, &problem, attempts);
         }
-        warn!(fact = %fact.envelope.id, problem, "fact not handled; it comes back within seconds");
-        let name = &self.participant.name;
-        let letter = DeadLetter::new(name, fact.delivery.clone(), UNHANDLED, problem);
-        written.dead_letters.push(DeadLetter { waits: true, ..letter });
+        warn!(fact = %fact.envelope.id, problem, attempts, "fact not handled; it comes back within seconds");
+        let letter = DeadLetter::new(&self.participant.name, delivery, UNHANDLED, &problem);
+        written.dead_letters.push(DeadLetter { waits: true, attempts, ..letter });
     }
 
     /// Adds a dead letter to what is written; `letter` is the one that it was before, if it was one.
@@ -109,11 +98,13 @@ impl<S: Inbox> Service<S> {
         letter: Option<MessageId>,
         reason: &str,
         detail: &str,
+        attempts: u32,
     ) {
-        warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, "message set aside");
+        warn!(topic = %delivery.position.topic, partition = delivery.position.partition, offset = delivery.position.offset, reason, detail, attempts, "message set aside");
         written.kept.extend(letter);
         let lane = delivery.position.partition;
         let letter = DeadLetter::new(&self.participant.name, delivery, reason, detail);
+        let letter = DeadLetter { attempts, ..letter };
         written.records.entry(lane).or_default().push(dead_letter::record(&letter));
         written.dead_letters.push(letter);
     }

@@ -18,6 +18,8 @@ pub const ORIGINAL_TIMESTAMP: &str = "kafka_dlt-original-timestamp";
 pub const EXCEPTION_MESSAGE: &str = "kafka_dlt-exception-message";
 /// Header with why the message was set aside: a short class such as `undecodable`.
 pub const REASON: &str = "ow-dlq-reason";
+/// Header with how often it was tried to handle the message, in digits: since it was received, or handed out again.
+pub const ATTEMPTS: &str = "ow-dlq-attempts";
 
 /// Header with the size of a value that is left out because the message is too large to be sent on
 /// with more headers. If need be, the original headers and the key are left out too; the store keeps
@@ -27,7 +29,7 @@ pub const VALUE_OMITTED: &str = "ow-dlq-value-omitted";
 /// Returns the record for the dead-letter topic of the topic that the message was received from.
 ///
 /// Key, value and headers are the message's own, byte for byte; behind them come the headers that
-/// Spring Kafka writes, which dead-letter tools know, and [`REASON`]. A message that is set aside
+/// Spring Kafka writes, which dead-letter tools know, [`REASON`] and [`ATTEMPTS`]. A message that is set aside
 /// twice carries both sets, and the last one is the latest. The record goes where its key's hash
 /// points at: the dead-letter topic may have another size than the original one.
 ///
@@ -49,6 +51,7 @@ pub const VALUE_OMITTED: &str = "ow-dlq-value-omitted";
 /// #     headers: vec![],
 /// #     reason: "undecodable".to_owned(),
 /// #     detail: "no envelope".to_owned(),
+/// #     attempts: 0,
 /// #     waits: false,
 /// #     redrives: 0,
 /// #     redrive_at: None,
@@ -67,6 +70,7 @@ pub fn record(letter: &DeadLetter) -> Record {
         (ORIGINAL_TIMESTAMP, Bytes::copy_from_slice(&millis.to_be_bytes())),
         (EXCEPTION_MESSAGE, text(&letter.detail)),
         (REASON, text(&letter.reason)),
+        (ATTEMPTS, text(&letter.attempts.to_string())),
     ];
     let added = added.map(|(name, value)| (name.to_owned(), value));
     let mut record = Record {
@@ -158,6 +162,7 @@ mod tests {
             value: Bytes::from_static(b"\x00no envelope\xff"),
             headers: vec![original.clone(), original.clone()],
             detail: "unexpected byte".to_owned(),
+            attempts: 3,
             ..letter(0, 0, Vec::new())
         };
         let header = |name: &str, value: &[u8]| (name.to_owned(), Bytes::copy_from_slice(value));
@@ -175,6 +180,7 @@ mod tests {
                 header("kafka_dlt-original-timestamp", &1_767_225_600_123_i64.to_be_bytes()),
                 header("kafka_dlt-exception-message", b"unexpected byte"),
                 header("ow-dlq-reason", b"undecodable"),
+                header("ow-dlq-attempts", b"3"),
             ],
         };
         assert_eq!(record(&letter), expected);

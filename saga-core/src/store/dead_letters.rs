@@ -47,6 +47,9 @@ pub struct DeadLetter {
     pub reason: String,
     /// What was found, for a person.
     pub detail: String,
+    /// How often it was tried to handle it, in all, before it was set aside; 0 for what is no message at all. Tries together
+    /// with others are not counted, and one that is received again after a crash may add to it.
+    pub attempts: u32,
     /// True if it comes back by itself, once those of its key before it are settled: nothing is wrong with it, or it
     /// failed only once and may succeed.
     pub waits: bool,
@@ -74,6 +77,7 @@ impl DeadLetter {
             reason: reason.to_owned(),
             // A database's text takes no NUL, and the detail may quote the message.
             detail: detail.chars().filter(|c| !c.is_control()).take(1000).collect(),
+            attempts: 0,
             waits: false,
             redrives: 0,
             redrive_at: None,
@@ -102,7 +106,7 @@ impl DeadLetter {
 /// - `a_letter_is_handed_out_when_it_was_asked_for`: to its consumer, for its partitions, not before its time.
 /// - `a_letter_is_handed_out_three_times_at_most`: counted before it is handled, so that a message
 ///   which kills whoever handles it comes to rest.
-/// - `a_settled_letter_is_gone_and_one_set_aside_again_is_not`.
+/// - `a_settled_letter_is_gone_and_one_set_aside_again_is_not`, with all its attempts.
 /// - `a_letter_that_waits_comes_after_those_before_it`: by itself, in the order of offsets.
 /// - `large_letters_are_handed_out_a_few_at_a_time`: they all go through the memory of whoever handles them.
 /// - `a_held_key_is_told_with_its_first_letter`.

@@ -211,11 +211,13 @@ async fn a_letter_that_fails_again_is_set_aside_again_and_asked_for_no_more() {
     let engine = world.engine();
     world.tell(&[("ada", "a-1", "bug")]).await;
     world.set_aside(1).await;
+    let tried = world.sagas.dead_letters()[0].attempts;
     for redrives in 1..=3 {
         redrive().run(&world.sagas, &LetterFilter::all()).await.expect("run");
         tokio::time::sleep(4 * LEASE).await;
         let [letter] = world.sagas.dead_letters().try_into().expect("one letter");
         assert_eq!((letter.redrives, letter.redrive_at), (redrives, None));
+        assert_eq!(letter.attempts, tried + redrives);
     }
     // Whoever redrives everything all the time ends here.
     let report = redrive().most_redrives(3).run(&world.sagas, &LetterFilter::all()).await;

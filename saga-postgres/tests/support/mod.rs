@@ -202,6 +202,7 @@ pub(crate) fn dead_letter(offset: u64) -> DeadLetter {
         headers: vec![("one".to_owned(), "1".into()), ("two".to_owned(), "2".into())],
         reason: "undecodable".to_owned(),
         detail: "a test put it here".to_owned(),
+        attempts: 0,
         waits: false,
         redrives: 0,
         redrive_at: None,

@@ -11,7 +11,7 @@ crate::bites! {
     large_letters_are_handed_out_a_few_at_a_time:
         RedrivesAllOfThem;
     a_settled_letter_is_gone_and_one_set_aside_again_is_not:
-        SettlesNothing SettlesWhatFailedAgain;
+        SettlesNothing SettlesWhatFailedAgain ForgetsTries CountsACommitTwice;
     a_letter_that_waits_comes_after_those_before_it:
         RedrivesInAnyOrder DiscardsNothing;
     a_held_key_is_told_with_its_first_letter:

@@ -32,11 +32,15 @@ impl Letters {
         let place =
             (letter.consumer.clone(), letter.topic.clone(), letter.partition, letter.offset);
         if let Some(known) = self.letters.get_mut(&place) {
+            let known = &mut known.letter;
             if !letter.waits {
-                let DeadLetter { reason, detail, .. } = letter;
-                let known = &mut known.letter;
-                *known =
-                    DeadLetter { reason, detail, waits: false, redrive_at: None, ..known.clone() };
+                // A commit that is made once more adds nothing.
+                let earlier = if letter.id == known.id { 0 } else { known.attempts };
+                known.attempts = letter.attempts.saturating_add(earlier);
+                known.reason = letter.reason;
+                known.detail = letter.detail;
+                known.waits = false;
+                known.redrive_at = None;
             }
             return;
         }

@@ -103,7 +103,11 @@ impl DeadLetters for Broken {
         let is_stuck = self.has(Defect::ListsFromTheStart) && self.looked_before();
         let after = if is_stuck { None } else { after };
         let limit = if self.has(Defect::IgnoresLimits) { usize::MAX } else { limit };
-        self.inner.letters(filter, after, limit).await
+        let mut letters = self.inner.letters(filter, after, limit).await?;
+        if self.has(Defect::ForgetsTries) {
+            letters.iter_mut().for_each(|letter| letter.attempts = 0);
+        }
+        Ok(letters)
     }
 
     async fn operate(

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use saga_core::participant::{Handled, InboxRecord, Remembered};
-use saga_core::store::{MemoryTransaction, Tick, Transactional};
+use saga_core::store::{DeadLetter, MemoryTransaction, Tick, Transactional};
 use saga_core::{Inbox, MessageId, StoreError};
 
 use super::{Broken, Defect, cut};
@@ -121,15 +121,23 @@ impl Broken {
             Some(Defect::KeepsEveryDeadLetter) => {
                 self.notes().dead_letters.extend(letters.iter().cloned());
             }
-            Some(Defect::RefusesASecondDeadLetter) => {
-                let kept = self.inner.dead_letters();
-                if letters.iter().any(|new| kept.iter().any(|old| old.offset == new.offset)) {
-                    return Err(StoreError::Conflict);
+            Some(Defect::CountsACommitTwice) => {
+                for letter in letters.iter_mut().filter(|it| self.has_kept(it)) {
+                    letter.id = MessageId::now();
                 }
+            }
+            Some(Defect::RefusesASecondDeadLetter)
+                if letters.iter().any(|it| self.has_kept(it)) =>
+            {
+                return Err(StoreError::Conflict);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn has_kept(&self, letter: &DeadLetter) -> bool {
+        self.inner.dead_letters().iter().any(|kept| kept.offset == letter.offset)
     }
 }
 
