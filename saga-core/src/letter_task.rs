@@ -31,7 +31,7 @@ const REDRIVES_MAX: u32 = 10;
 /// let redrive = LetterTask::redrive("ada", "decoder mended in 1.4").per_second(100);
 ///
 /// let report = redrive.clone().dry_run().run(&store, &broken).await?;
-/// println!("{} letters, {} that came back too often", report.letters, report.left_out);
+/// println!("{} letters, and {} that came back too often", report.letters, report.left_out);
 /// redrive.run(&store, &broken).await?;
 /// # Ok(()) }
 /// ```
@@ -51,6 +51,8 @@ pub struct LetterReport {
     pub letters: usize,
     /// How many were left out because they came back too often.
     pub left_out: usize,
+    /// How many were left out because it is not known who set them aside: they can only be discarded.
+    pub of_nobody: usize,
 }
 
 impl LetterTask {
@@ -90,19 +92,25 @@ impl LetterTask {
         Self { is_dry: true, ..self }
     }
 
-    /// Goes through the letters, 500 in a transaction, and says what was done.
+    /// Goes through the letters, 500 at most in a transaction, and says what was done.
     ///
     /// What was done before an error stays done; a second run finds what is left. Letters that are set
     /// aside while it runs may be among them.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if the store cannot be reached.
+    /// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Refused`] if the task does not say who
+    /// asks for it and why.
     pub async fn run(
         &self,
         store: &impl DeadLetters,
         filter: &LetterFilter,
     ) -> Result<LetterReport, StoreError> {
+        let LetterOperation { by, reason, action } = &self.operation;
+        if by.trim().is_empty() || reason.trim().is_empty() {
+            let source = "say who asks for it and why: both go on record".into();
+            return Err(StoreError::Refused { operation: action.as_str(), source });
+        }
         let mut report = LetterReport::default();
         let (mut after, mut at) = (None, Duration::ZERO);
         loop {
@@ -111,7 +119,10 @@ impl LetterTask {
             after = Some(last.id);
             let mut chosen = Vec::with_capacity(page.len());
             for letter in page {
-                if self.comes_back_too_often(letter.redrives) {
+                let comes_back = *action == LetterAction::Redrive;
+                if comes_back && letter.is_of_nobody() {
+                    report.of_nobody += 1;
+                } else if comes_back && letter.redrives >= self.redrives_max {
                     report.left_out += 1;
                 } else {
                     chosen.push((letter.id, at));
@@ -123,13 +134,9 @@ impl LetterTask {
             } else {
                 store.operate(&self.operation, &chosen).await?
             };
-            let LetterReport { letters, left_out } = report;
-            let action = self.operation.action.as_str();
-            info!(action, is_dry = self.is_dry, letters, left_out, "going through dead letters");
+            let LetterReport { letters, left_out, of_nobody } = report;
+            let (action, is_dry) = (action.as_str(), self.is_dry);
+            info!(action, is_dry, letters, left_out, of_nobody, "going through dead letters");
         }
-    }
-
-    fn comes_back_too_often(&self, redrives: u32) -> bool {
-        self.operation.action == LetterAction::Redrive && redrives >= self.redrives_max
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use saga_core::error::BoxError;
 use saga_core::store::{
-    DeadLetter, DeadLetters, HeldKey, LetterAction, LetterFilter, LetterOperation, OperatedLetter,
-    REDRIVE_BYTES_MAX, REDRIVE_TRIES, Redrive, StoreError,
+    DeadLetter, DeadLetters, HeldKey, LETTER_BYTES_MAX, LetterAction, LetterFilter,
+    LetterOperation, OperatedLetter, REDRIVE_TRIES, Redrive, StoreError,
 };
 use saga_core::{MessageId, ParticipantName, Timestamp, Topic};
 use sqlx::Row as _;
@@ -38,7 +38,7 @@ impl Redrive for PostgresStore {
             .bind(partitions)
             .bind(micros(lease))
             .bind(rows(limit))
-            .bind(i64::try_from(REDRIVE_BYTES_MAX).unwrap_or(i64::MAX));
+            .bind(bytes_max());
         all(REDRIVEN, &self.call(REDRIVEN, query).await?, letter)
     }
 
@@ -68,7 +68,8 @@ impl DeadLetters for PostgresStore {
             .bind(filter.key.as_deref())
             .bind(filter.reason.as_deref().map(printable))
             .bind(after.map_or(Uuid::nil(), |id| id.0))
-            .bind(rows(limit));
+            .bind(rows(limit))
+            .bind(bytes_max());
         all(LETTERS, &self.call(LETTERS, query).await?, letter)
     }
 
@@ -101,6 +102,11 @@ impl DeadLetters for PostgresStore {
             .bind(rows(limit));
         all(OPERATIONS, &self.call(OPERATIONS, query).await?, operated)
     }
+}
+
+/// Returns after how many bytes of letters a page ends.
+fn bytes_max() -> i64 {
+    i64::try_from(LETTER_BYTES_MAX).unwrap_or(i64::MAX)
 }
 
 /// Reads all rows of an answer.

@@ -195,12 +195,16 @@ const HELD: &str = "select distinct on (topic, partition, sha256(key)) \
     order by topic, partition, sha256(key), \"offset\"";
 
 const LETTERS: &str = concat!(
-    "select ",
+    "with page as (select d.id, octet_length(d.value) as bytes from {schema}.dead_letter d \
+        where ($1::uuid is null or d.id = $1) and ($2::text is null or d.consumer = $2) \
+        and ($3::text is null or d.topic = $3) and ($4::bytea is null or d.key = $4) \
+        and ($5::text is null or d.reason = $5) and d.id > $6 order by d.id limit $7), \
+    fitting as (select id from (\
+            select id, sum(bytes) over (order by id) - bytes as before from page) p \
+        where before < $8) \
+    select ",
     letter!(),
-    " from {schema}.dead_letter d \
-    where ($1::uuid is null or d.id = $1) and ($2::text is null or d.consumer = $2) \
-    and ($3::text is null or d.topic = $3) and ($4::bytea is null or d.key = $4) \
-    and ($5::text is null or d.reason = $5) and d.id > $6 order by d.id limit $7"
+    " from {schema}.dead_letter d join fitting using (id) order by d.id"
 );
 
 /// Nobody would take a letter back of which it is not known who set it aside.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use saga_core::participant::Handled;
 use saga_core::store::{
-    DeadLetter, DeadLetters, HeldKey, LetterAction, LetterFilter, LetterOperation,
-    REDRIVE_BYTES_MAX, REDRIVE_TRIES, Redrive,
+    DeadLetter, DeadLetters, HeldKey, LETTER_BYTES_MAX, LetterAction, LetterFilter,
+    LetterOperation, REDRIVE_TRIES, Redrive,
 };
 use saga_core::{Inbox, MessageId, ParticipantName, Topic};
 
@@ -34,6 +34,7 @@ macro_rules! __dead_letter_laws {
             a_letter_that_waits_comes_after_those_before_it
             a_held_key_is_told_with_its_first_letter
             letters_are_listed_in_pages
+            large_letters_are_listed_a_few_at_a_time
             a_filter_leaves_the_others_out
             a_discarded_letter_is_gone
             what_was_decided_is_on_record
@@ -104,11 +105,7 @@ pub async fn large_letters_are_handed_out_a_few_at_a_time<F>(fixture: F)
 where
     F: Fixture<Store: DeadLetters + Inbox>,
 {
-    const LETTERS: u64 = 5;
-    let store = fixture.store();
-    let value = Bytes::from(vec![7; REDRIVE_BYTES_MAX / 2 + 1]);
-    let large = |offset| DeadLetter { value: value.clone(), ..dead_letter(offset) };
-    let all: Vec<_> = (1..=LETTERS).map(large).collect();
+    let (store, all) = (fixture.store(), large_letters());
     for letter in &all {
         set_aside(store, vec![letter.clone()]).await;
         operate(store, LetterAction::Redrive, &[(letter.id, Duration::ZERO)]).await;
@@ -226,6 +223,26 @@ where
     assert_eq!(listed, expected, "all of them, as they were set aside");
 }
 
+/// Letters that are too much at once are listed bit by bit, and a single one however large it is.
+pub async fn large_letters_are_listed_a_few_at_a_time<F>(fixture: F)
+where
+    F: Fixture<Store: DeadLetters + Inbox>,
+{
+    let (store, mut all) = (fixture.store(), large_letters());
+    for letter in &all {
+        set_aside(store, vec![letter.clone()]).await;
+    }
+    all.sort_by_key(|letter| letter.id);
+    let mut listed: Vec<MessageId> = Vec::new();
+    while listed.len() < all.len() {
+        let after = listed.last().copied();
+        let few = store.letters(&LetterFilter::all(), after, ALL).await.expect("letters");
+        assert!((1..=2).contains(&few.len()), "two are more than enough, not {}", few.len());
+        listed.extend(few.iter().map(|letter| letter.id));
+    }
+    assert_eq!(listed, ids(&all), "each once");
+}
+
 /// Each part of a filter leaves out what it does not name.
 pub async fn a_filter_leaves_the_others_out<F>(fixture: F)
 where
@@ -317,6 +334,12 @@ async fn operate(
     letters: &[(MessageId, Duration)],
 ) -> usize {
     store.operate(&operation(action), letters).await.expect("operate")
+}
+
+/// Makes letters of which two are more than go through somebody's memory at once.
+fn large_letters() -> Vec<DeadLetter> {
+    let value = Bytes::from(vec![7; LETTER_BYTES_MAX / 2 + 1]);
+    (1..=5).map(|offset| DeadLetter { value: value.clone(), ..dead_letter(offset) }).collect()
 }
 
 async fn set_aside<S: Inbox>(store: &S, dead_letters: Vec<DeadLetter>) {

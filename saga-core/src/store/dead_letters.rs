@@ -15,8 +15,11 @@ use crate::{MessageId, ParticipantName, StoreError, Timestamp, Topic};
 /// How often a letter is handed out after it was asked for once: a process may die with it.
 pub const REDRIVE_TRIES: u32 = 3;
 
-/// So many bytes of letters are handed out at once, give or take one letter.
-pub const REDRIVE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// So many bytes of letters are handed out or listed at once, give or take one letter.
+pub const LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Who is said to have set aside what was set aside before that was kept. Nobody would take such a letter back.
+const NOBODY: ParticipantName = ParticipantName::new("unknown");
 
 /// How long a letter that was handed out to somebody who then died waits for the next.
 pub(crate) const REDRIVE_LEASE: Duration = Duration::from_secs(30);
@@ -84,6 +87,11 @@ impl DeadLetter {
         }
     }
 
+    /// Returns true if it is not known who set it aside, so that it can only be discarded.
+    pub(crate) fn is_of_nobody(&self) -> bool {
+        self.consumer == NOBODY
+    }
+
     /// Returns the message as it was received.
     #[must_use]
     pub fn into_delivery(self) -> Delivery {
@@ -115,7 +123,7 @@ pub trait Redrive: Send + Sync + 'static {
     ///
     /// Due is a letter that was asked for, at most [`REDRIVE_TRIES`] times for each time that it was
     /// asked for, or that [waits](DeadLetter::waits) and is the first of its key. A letter that is
-    /// handed out is not due again within `lease`. No further one is handed out once [`REDRIVE_BYTES_MAX`] is reached.
+    /// handed out is not due again within `lease`. No further one is handed out once [`LETTER_BYTES_MAX`] is reached.
     ///
     /// # Errors
     ///
@@ -167,11 +175,13 @@ pub struct HeldKey {
 /// Each law is a test of the same name in `saga_testkit::dead_letters`.
 ///
 /// - `letters_are_listed_in_pages`: in the order of their ids, as they were set aside.
+/// - `large_letters_are_listed_a_few_at_a_time`.
 /// - `a_filter_leaves_the_others_out`.
 /// - `a_discarded_letter_is_gone`.
 /// - `what_was_decided_is_on_record`: one entry per letter, in the transaction that did it.
 pub trait DeadLetters: Send + Sync + 'static {
-    /// Lists up to `limit` letters with an id after `after`, in the order of their ids.
+    /// Lists up to `limit` letters with an id after `after`, in the order of their ids. A page ends once
+    /// [`LETTER_BYTES_MAX`] is reached, so what ends the list is a page without letters.
     ///
     /// # Errors
     ///

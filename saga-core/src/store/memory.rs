@@ -403,13 +403,7 @@ impl<S: Clone + Send + Sync + 'static> DeadLetters for MemoryStore<S> {
         after: Option<MessageId>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
-        let data = self.data();
-        let all = data.tables.letters.all();
-        let mut page: Vec<_> =
-            all.filter(|it| filter.matches(it) && Some(it.id) > after).cloned().collect();
-        page.sort_by_key(|letter| letter.id);
-        page.truncate(limit);
-        Ok(page)
+        Ok(self.data().tables.letters.page(filter, after, limit))
     }
 
     async fn operate(

@@ -23,8 +23,8 @@ pub use commit::{
     WakeAt,
 };
 pub use dead_letters::{
-    DeadLetter, DeadLetters, HeldKey, LetterAction, LetterFilter, LetterOperation, OperatedLetter,
-    REDRIVE_BYTES_MAX, REDRIVE_TRIES, Redrive,
+    DeadLetter, DeadLetters, HeldKey, LETTER_BYTES_MAX, LetterAction, LetterFilter,
+    LetterOperation, OperatedLetter, REDRIVE_TRIES, Redrive,
 };
 pub use error::StoreError;
 pub use list::{ListedSaga, SagaFilter};

@@ -1,15 +1,17 @@
 //! What was set aside comes back, once, and in order.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use saga_core::participant::Handled;
 use saga_core::store::{DeadLetter, DeadLetters as _, LetterFilter, OutboxRow, Transactional as _};
 use saga_core::transport::{Delivery, Position};
 use saga_core::{
-    Engine, Fact as _, Inbox as _, LetterReport, LetterTask, MemoryStore, MemoryTransport, Relay,
-    SagaData as _, SagaStore, Status, Timestamp, Transport as _,
+    Engine, Fact as _, Inbox as _, LetterReport, LetterTask, MemoryStore, MemoryTransport,
+    ParticipantName, Relay, SagaData as _, SagaStore, Status, Timestamp, Transport as _,
 };
 use saga_testkit::{Faults, Faulty, Moment, Operation, SimulatedClock};
 
@@ -136,7 +138,7 @@ async fn facts_wait_behind_a_broken_one_of_their_key_and_no_other() {
 
     world.mend();
     let report = redrive().run(&world.sagas, &LetterFilter::all().reason("undecodable-fact")).await;
-    assert_eq!(report.expect("run"), LetterReport { letters: 1, left_out: 0 });
+    assert_eq!(report.expect("run"), LetterReport { letters: 1, ..LetterReport::default() });
     world.reserved("a-3").await;
     world.no_letter_is_left().await;
     assert_eq!(world.orders()[2..], ["a-1", "a-2", "a-3"], "in order");
@@ -204,6 +206,34 @@ async fn a_key_is_held_by_the_next_engine_too() {
     second.shutdown().await.expect("an orderly end");
 }
 
+/// Who does not say who they are and why is refused, and what nobody would take back is only discarded.
+#[tokio::test]
+async fn a_task_is_explained_and_leaves_out_what_nobody_takes_back() {
+    let world = World::new().await;
+    let position = Position { topic: STOCK.commands(), partition: 0, offset: 0, generation: 0 };
+    let (key, value, timestamp) = (Bytes::new(), Bytes::new(), Timestamp::default());
+    let delivery = Delivery { position, key, value, headers: Vec::new(), timestamp };
+    let nobody = ParticipantName::new("unknown");
+    let letter = DeadLetter::new(&nobody, delivery, "undecodable", "before it was kept who it was");
+    let transaction = world.effects.begin().await.expect("begin");
+    let handled = Handled { dead_letters: vec![letter], ..Handled::default() };
+    world.effects.record(transaction, handled).await.expect("commit");
+
+    let all = LetterFilter::all();
+    for task in [LetterTask::redrive(" ", "mended"), LetterTask::discard("ada", "")] {
+        let refused = task.run(&world.effects, &all).await.expect_err("it is not explained");
+        let why = refused.source().expect("why it is refused").to_string();
+        assert!(why.contains("who asks for it and why"), "{why}");
+    }
+    let left_out = LetterReport { of_nobody: 1, ..LetterReport::default() };
+    for task in [redrive(), redrive().dry_run()] {
+        assert_eq!(task.run(&world.effects, &all).await.expect("run"), left_out);
+    }
+    let done = LetterReport { letters: 1, ..LetterReport::default() };
+    let discard = LetterTask::discard("ada", "nobody misses it");
+    assert_eq!(discard.run(&world.effects, &all).await.expect("run"), done);
+}
+
 /// F36, I11.
 #[tokio::test(start_paused = true)]
 async fn a_letter_that_fails_again_is_set_aside_again_and_asked_for_no_more() {
@@ -221,7 +251,7 @@ async fn a_letter_that_fails_again_is_set_aside_again_and_asked_for_no_more() {
     }
     // Whoever redrives everything all the time ends here.
     let report = redrive().most_redrives(3).run(&world.sagas, &LetterFilter::all()).await;
-    assert_eq!(report.expect("run"), LetterReport { letters: 0, left_out: 1 });
+    assert_eq!(report.expect("run"), LetterReport { left_out: 1, ..LetterReport::default() });
     engine.shutdown().await.expect("an orderly end");
 }
 
@@ -284,7 +314,7 @@ async fn f36_a_redriven_command_takes_effect_once() {
         let set_aside = Handled { dead_letters, ..Handled::default() };
         world.effects.record(transaction, set_aside).await.expect("commit");
         let dry = redrive().dry_run().run(&world.effects, &LetterFilter::all()).await;
-        let expected = LetterReport { letters: 10_000, left_out: 0 };
+        let expected = LetterReport { letters: 10_000, ..LetterReport::default() };
         assert_eq!(dry.expect("run"), expected);
         tokio::time::sleep(SOON).await;
         assert_eq!(world.effects.dead_letters().len(), 10_000, "nothing was done yet");

@@ -18,6 +18,8 @@ crate::bites! {
         HoldsNothing HoldsByTheLast HoldsWithoutAKey HoldsForAnybody;
     letters_are_listed_in_pages:
         ListsFromTheStart IgnoresLimits;
+    large_letters_are_listed_a_few_at_a_time:
+        ListsAllOfThem;
     a_filter_leaves_the_others_out:
         IgnoresFilters;
     a_discarded_letter_is_gone:

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::store::{
-    DeadLetter, HeldKey, LetterAction, LetterOperation, OperatedLetter, REDRIVE_BYTES_MAX,
-    REDRIVE_TRIES,
+    DeadLetter, HeldKey, LETTER_BYTES_MAX, LetterAction, LetterFilter, LetterOperation,
+    OperatedLetter, REDRIVE_TRIES,
 };
 use crate::{MessageId, ParticipantName, Timestamp, Topic};
 
@@ -54,6 +54,20 @@ impl Letters {
         self.letters.values().map(|it| &it.letter)
     }
 
+    /// Lists letters by their ids, as many as may go through somebody's memory at once.
+    pub(super) fn page(
+        &self,
+        filter: &LetterFilter,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Vec<DeadLetter> {
+        let mut page: Vec<_> =
+            self.all().filter(|it| filter.matches(it) && Some(it.id) > after).collect();
+        page.sort_by_key(|letter| letter.id);
+        let mut has_room = room();
+        page.into_iter().take(limit).take_while(|letter| has_room(letter)).cloned().collect()
+    }
+
     pub(super) fn redriven(
         &mut self,
         consumer: &ParticipantName,
@@ -73,12 +87,8 @@ impl Letters {
         });
         let mut due: Vec<_> = due.map(|it| &mut it.letter).collect();
         due.sort_by_key(|letter| letter.redrive_at);
-        let mut bytes = 0;
-        let fits = |letter: &&mut DeadLetter| {
-            let has_room = bytes < REDRIVE_BYTES_MAX;
-            bytes += letter.value.len();
-            has_room
-        };
+        let mut has_room = room();
+        let fits = |letter: &&mut DeadLetter| has_room(letter);
         let taken = due.into_iter().take(limit).take_while(fits).map(|letter| {
             letter.redrives += 1;
             letter.redrive_at = Some(now + lease);
@@ -141,6 +151,16 @@ impl Letters {
 }
 
 /// The key of a letter, as if it was the first of it.
+/// Returns what says, letter after letter, whether it may still go along.
+fn room() -> impl FnMut(&DeadLetter) -> bool {
+    let mut bytes = 0;
+    move |letter| {
+        let has_room = bytes < LETTER_BYTES_MAX;
+        bytes += letter.value.len();
+        has_room
+    }
+}
+
 fn held_by(letter: &DeadLetter) -> HeldKey {
     HeldKey {
         topic: letter.topic.clone(),

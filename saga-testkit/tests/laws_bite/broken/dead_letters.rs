@@ -104,6 +104,13 @@ impl DeadLetters for Broken {
         let after = if is_stuck { None } else { after };
         let limit = if self.has(Defect::IgnoresLimits) { usize::MAX } else { limit };
         let mut letters = self.inner.letters(filter, after, limit).await?;
+        while self.has(Defect::ListsAllOfThem)
+            && let after = letters.last().map(|letter| letter.id)
+            && let more = self.inner.letters(filter, after, limit).await?
+            && !more.is_empty()
+        {
+            letters.extend(more);
+        }
         if self.has(Defect::ForgetsTries) {
             letters.iter_mut().for_each(|letter| letter.attempts = 0);
         }

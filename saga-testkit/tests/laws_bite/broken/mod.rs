@@ -92,6 +92,7 @@ pub(crate) enum Defect {
     LimitsBeforeItFilters,
     LimitsBeforeItSorts,
     LimitsFromTheEnd,
+    ListsAllOfThem,
     ListsFromTheStart,
     ListsInOrderOfStarts,
     ListsOldestFirst,
