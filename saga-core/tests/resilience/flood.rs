@@ -6,13 +6,19 @@ use saga_core::machine::HistoryKind;
 use saga_core::message::{Kind, Outcome, ReplyHeaders};
 use saga_core::transport::{Received, Record, Subscription};
 use saga_core::{
-    Engine, Envelope, MemoryTransport, Message as _, MessageId, ParticipantName, Payload,
-    Publisher as _, Status, Subscriber as _, Transport as _,
+    Context, Engine, Envelope, Fact as _, Handle, HandlerResult, MemoryTransport, Message as _,
+    MessageId, Participant, ParticipantName, Payload, Publisher as _, Status, Subscriber as _,
+    Transport as _,
 };
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use std::sync::atomic::Ordering;
 
-use crate::support::{Done, SHOP, STOCK, Shop, ended, key, order, stock};
+use crate::support::{
+    Conn, Done, Order, OrderPlaced, Reserve, SHOP, STOCK, Shop, ended, engine, key, order,
+    participants, stock,
+};
 use crate::{database, one_step, reserve, send, until};
 
 /// F14, F60, F76, I2: a thousand answers come in one batch, and they do not even agree.
@@ -86,4 +92,80 @@ async fn i12_a_poison_costs_no_more_than_what_came_before_it_in_its_batch() {
     // The batches have 32, 64, 128, 256 and 512 commands; it is the 121st of the last one.
     assert!((COMMANDS + 1..=COMMANDS + 130).contains(&calls), "{calls} calls of the handler");
     stock.shutdown().await.expect("an orderly end");
+}
+
+/// Takes its time for each command, and only then finds out that it cannot carry it out.
+struct Thorough(Shop);
+
+impl Handle<Reserve, Conn> for Thorough {
+    async fn handle(&self, command: Reserve, cx: &mut Context<'_, Conn>) -> HandlerResult<Done> {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.0.handle(command, cx).await
+    }
+}
+
+/// I12: one that fails for ever, in the same partition. Time moves only where somebody waits or works.
+#[tokio::test(start_paused = true)]
+async fn i12_a_saga_that_fails_for_ever_costs_a_thousand_others_less_than_a_twentieth() {
+    let without = thousand(&[]).await;
+    let with = thousand(&[("poison", "reserve:fail")]).await;
+    println!("a thousand sagas take {without:?}, beside one that fails {with:?}");
+    assert!(with.as_secs_f64() < without.as_secs_f64() * 1.05, "{with:?}, not {without:?}");
+}
+
+/// Returns how long a thousand sagas take beside some others.
+async fn thousand(others: &[(&str, &str)]) -> Duration {
+    let (transport, db) = (MemoryTransport::new().partitions(1), database());
+    let stock = Participant::builder(STOCK).handle::<Reserve>(Thorough(Shop::default()));
+    let stock = stock.build().expect("sound").start(db.clone(), transport.clone());
+    let engine = Engine::builder(SHOP, db).saga(one_step()).transport(transport);
+    let engine = engine.start().expect("the parts fit");
+    for (name, trouble) in others {
+        engine.start(key(name), order(name, trouble)).await.expect("accepted");
+    }
+    let began = Instant::now();
+    let names = (0..1_000).map(|number| format!("o-{number}"));
+    let mut sagas = JoinSet::new();
+    for name in names {
+        let engine = engine.clone();
+        sagas.spawn(async move {
+            let saga = engine.start(key(&name), order(&name, "")).await.expect("accepted").saga();
+            engine.outcome(saga).await.expect("the engine works")
+        });
+    }
+    assert!(sagas.join_all().await.iter().all(|status| *status == Status::Completed));
+    let took = began.elapsed();
+    stock.shutdown().await.expect("an orderly end");
+    took
+}
+
+/// F30, F77, I12: broken bytes among commands and facts, and a saga that fails for ever, all in one partition.
+#[tokio::test(start_paused = true)]
+async fn i12_other_keys_of_the_partition_go_on_within_a_second() {
+    let (transport, db) = (MemoryTransport::new().partitions(1), database());
+    let engine = engine(db.clone(), &transport);
+    let participants = participants(&Shop::default(), &db, &transport);
+    let poison = engine.start(key("poison"), order("poison", "ship:fail")).await.expect("accepted");
+    let publisher = transport.publisher().await.expect("a publisher");
+    let mut slowest = Duration::ZERO;
+    for number in 0..100 {
+        let broken = |topic| {
+            let (key, value) = (format!("broken-{number}").into(), "no envelope".into());
+            Record { topic, partition: Some(0), key, value, headers: Vec::new() }
+        };
+        let records = vec![broken(STOCK.commands()), broken(OrderPlaced::SOURCE.events())];
+        publisher.publish(records).await.expect("published");
+        let (name, began) = (format!("o-{number}"), Instant::now());
+        let saga = engine.start(key(&name), order(&name, "")).await.expect("accepted").saga();
+        assert_eq!(ended(&engine, saga).await, Status::Completed);
+        slowest = slowest.max(began.elapsed());
+    }
+    println!("the slowest took {slowest:?}");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert_eq!(db.dead_letters().len(), 200, "each is set aside");
+    let status = engine.inspect(poison.saga()).await.expect("read").expect("it exists").status();
+    assert_eq!(status, Status::Running, "it goes on failing");
+    for participant in participants {
+        participant.shutdown().await.expect("an orderly end");
+    }
 }
