@@ -40,7 +40,8 @@ async fn an_outage_of_each_service_parks_no_saga_and_sets_nothing_aside() {
     let mut all = 0;
     for service in ["kafka", "postgres"] {
         let began = Instant::now();
-        let away = tokio::task::spawn_blocking(move || restart(service));
+        let outage = outage();
+        let away = tokio::task::spawn_blocking(move || restart(service, outage));
         let mut started = Vec::new();
         let mut tick = tokio::time::interval(Duration::from_secs(1) / RATE);
         let mut goes_on = RATE * 3;
@@ -52,6 +53,7 @@ async fn an_outage_of_each_service_parks_no_saga_and_sets_nothing_aside() {
             goes_on -= u32::from(away.is_finished());
         }
         away.await.expect("the script does not panic");
+        assert!(began.elapsed() > outage, "it was away");
         let orders = started.len();
         all += orders;
         for saga in started {
@@ -99,12 +101,17 @@ async fn completes(engine: &Engine, saga: StartedSaga) {
     assert!(history.iter().all(|entry| !used(entry.kind)), "no attempt: {history:#?}");
 }
 
-/// Kills a service and starts it again after the outage.
-fn restart(service: &str) {
+/// Returns how long a service is away.
+fn outage() -> Duration {
     let seconds = env::var("OUTAGE_SECONDS").unwrap_or_else(|_| "5".to_owned());
+    Duration::from_secs(seconds.parse().expect("OUTAGE_SECONDS is a number"))
+}
+
+/// Kills a service and starts it again after the outage.
+fn restart(service: &str, outage: Duration) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
     let mut restart = std::process::Command::new(script);
-    restart.args(["restart", service, "--hard", "--for", &seconds]);
+    restart.args(["restart", service, "--hard", "--for", &outage.as_secs().to_string()]);
     let restarted = restart.status().expect("the script can be run");
     assert!(restarted.success(), "{service} comes back");
 }

@@ -59,9 +59,10 @@ async fn f73_a_crowd_before_a_slow_participant_waits_in_the_broker_and_the_datab
     let first = stock.start(&engine, 0).await;
     assert_eq!(first.outcome().await.expect("an end"), Status::Completed);
 
-    let group = format!("{prefix}.{STOCK}");
-    let (before, resident) = (members(&group), memory("VmRSS"));
-    assert_eq!(before.len(), 1, "one participant");
+    let groups = [SHOP, STOCK].map(|name| format!("{prefix}.{name}"));
+    let members = || groups.each_ref().map(|group| members(group));
+    let (before, resident) = (members(), memory("VmRSS"));
+    assert_eq!(before.each_ref().map(Vec::len), [1; 2], "one engine and one participant");
     let crowd = stock.crowd(&engine, CROWD, Duration::from_mins(1)).await;
     let done = effects.count("inbox").await;
     let slowly = async {
@@ -71,7 +72,7 @@ async fn f73_a_crowd_before_a_slow_participant_waits_in_the_broker_and_the_datab
     };
     timeout(Duration::from_mins(2), slowly).await.expect("it goes on, one by one");
     let grown = memory("VmHWM").saturating_sub(resident);
-    assert_eq!(members(&group), before, "it is still a member");
+    assert_eq!(members(), before, "both are still members");
 
     stock.hurry(crowd).await;
     assert_eq!(effects.count("effect").await, i64::try_from(CROWD + 1).expect("some"));
