@@ -99,6 +99,12 @@ impl Mine {
         }
     }
 
+    /// Returns true if it is this call that fails, now.
+    pub(crate) fn fails(&self, service: Service, call: Call) -> bool {
+        let is_error = self.case.as_ref().is_some_and(|case| case.fault == Fault::Error);
+        is_error && self.strikes(service, call).is_some()
+    }
+
     /// Makes a call, in which something may go wrong.
     pub(crate) async fn around<T, E: Unavailable>(
         &self,
@@ -153,8 +159,8 @@ impl Mine {
     /// A call of the application, or one that cannot fail.
     pub(crate) fn at(&self, service: Service, call: Call, at: Moment) {
         let Some(case) = self.case.as_ref() else { return };
-        if case.point.call == call && case.point.moment != at && case.point.moment != Moment::Later
-        {
+        let is_elsewhere = case.point.moment != at && case.point.moment != Moment::Later;
+        if case.point.call == call && is_elsewhere || case.fault == Fault::Error {
             return;
         }
         match self.strikes(service, call) {

@@ -1,6 +1,7 @@
 //! A store and a transport in which one call goes wrong.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -199,7 +200,7 @@ impl<T: Transport> Transport for Mined<T> {
 
     async fn publisher(&self) -> Result<Self::Publisher, TransportError> {
         let inner = Mined::new(self.inner.publisher().await?, self.service, &self.mine);
-        Ok(MinedPublisher { inner, has_failed: AtomicBool::new(false) })
+        Ok(MinedPublisher { inner, has_failed: Arc::default() })
     }
 
     async fn subscriber(&self, it: Subscription) -> Result<Self::Subscriber, TransportError> {
@@ -210,7 +211,7 @@ impl<T: Transport> Transport for Mined<T> {
 pub(crate) struct MinedPublisher<P> {
     inner: Mined<P>,
     /// After one that failed no later one is appended, so that nothing overtakes it.
-    has_failed: AtomicBool,
+    has_failed: Arc<AtomicBool>,
 }
 
 impl<P: Publisher> Publisher for MinedPublisher<P> {
@@ -241,22 +242,31 @@ impl<P: Publisher> Publisher for MinedPublisher<P> {
             }
         };
         let (acknowledgement, receipt) = Receipt::pending();
-        let (mine, service) = (mine.clone(), *service);
+        let (mine, service, has_failed) = (mine.clone(), *service, Arc::clone(&self.has_failed));
         tokio::spawn(async move {
             let result = mine.around(service, Call::Receipt, published).await;
-            acknowledgement.settle(result);
+            has_failed.fetch_or(result.is_err(), Ordering::SeqCst);
+            acknowledgement.settle(result.map_err(|_| failure()));
         });
         receipt
     }
 }
 
 fn failed() -> Receipt {
+    Receipt::settled(Err(failure()))
+}
+
+fn failure() -> TransportError {
     let (operation, source) = ("publish", "it goes wrong here".into());
-    Receipt::settled(Err(TransportError::PublisherFailed { operation, source }))
+    TransportError::PublisherFailed { operation, source }
 }
 
 impl<S: Subscriber> Subscriber for Mined<S> {
     async fn receive(&mut self, limit: usize) -> Result<Received, TransportError> {
+        if self.mine.fails(self.service, Call::Receive) {
+            say_so();
+            return Err(TransportError::unavailable());
+        }
         let received = self.inner.receive(limit).await?;
         if let Received::Deliveries(deliveries) = &received {
             self.mine.received(self.service, deliveries);

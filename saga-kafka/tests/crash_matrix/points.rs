@@ -182,9 +182,12 @@ impl Point {
             | Due | Unsent | Publish | Sent => true,
             Call::Receive | Call::Acknowledge | Receipt | Start | Operate => false,
         };
-        let can_lie =
-            matches!(self.call, Commit | CommitWith | Redriven | Settled | Sent | Publish);
-        if can_fail && self.moment != Moment::After {
+        let can_lie = matches!(
+            self.call,
+            Commit | CommitWith | Redriven | Settled | Sent | Publish | Receipt
+        );
+        // A message that came has come; but the next one may not.
+        if can_fail && self.moment != Moment::After || self.call == Call::Receive {
             faults.push(Fault::Error);
         }
         if can_lie && self.moment != Moment::Before {
