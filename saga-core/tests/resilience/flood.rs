@@ -1,5 +1,6 @@
 //! Everything at once about one saga, and one poison among many commands.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use saga_core::machine::HistoryKind;
@@ -13,11 +14,9 @@ use saga_core::{
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use std::sync::atomic::Ordering;
-
 use crate::support::{
-    Conn, Done, Order, OrderPlaced, Reserve, SHOP, STOCK, Shop, ended, engine, key, order,
-    participants, stock,
+    Conn, Done, OrderPlaced, Reserve, SHOP, STOCK, Shop, ended, engine, key, order, participants,
+    stock,
 };
 use crate::{database, one_step, reserve, send, until};
 

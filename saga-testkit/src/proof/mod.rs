@@ -54,11 +54,12 @@ const SEED: &str = "SAGA_SEED";
 /// - each action is rejected, fails once, every time or for good, is lost once or every time,
 ///   succeeds or is rejected after its deadline or when all is over, arrives late, and arrives twice;
 /// - each compensation fails once, every time or for good, is lost, answered late, and arrives twice;
-/// - somebody cancels after each command;
+/// - somebody cancels after each commit of the saga;
 ///
 /// and each of these again with a crash before and after each durable write, publication and acknowledgement
 /// of the orchestrator and of the participants, with a second crash while the first is recovered
-/// from, and with a failure instead whose outcome is unknown. A saga that parks is tried again once the trouble is over.
+/// from, and with a failure instead whose outcome is unknown. A saga that any of this befalls is cancelled as well, after
+/// each of its commits. One that parks is tried again once the trouble is over.
 ///
 /// After each run it must hold that the saga has ended once; that each step has one outcome; that no command was
 /// carried out twice, or after its compensation; that a completed saga has undone nothing, and a compensated one
@@ -207,7 +208,7 @@ pub fn simulate(subject: &(impl Subject + Sync), seeds: Range<u64>) -> Report {
     let only = env::var(SEED).ok().map(|seed| seed.parse().expect("a number"));
     let mut report = Report::new(subject.saga().definition(), only.is_some());
     let seeds: Vec<u64> = only.map_or_else(|| seeds.collect(), |only| vec![only]);
-    let plans: Vec<_> = seeds.iter().map(|seed| seeds::plan(*seed, &smooth.sent)).collect();
+    let plans: Vec<_> = seeds.iter().map(|seed| seeds::plan(*seed, &smooth)).collect();
     let runs = parallel::map(&plans, |plan| play(subject, plan));
     for ((seed, plan), run) in seeds.iter().zip(plans).zip(runs) {
         match run {
@@ -229,7 +230,7 @@ pub fn see<P: Subject + Sync>(
     seeds: Range<u64>,
 ) -> impl Iterator<Item = String> + use<'_, P> {
     let smooth = play(subject, &Plan::default()).unwrap_or_else(|flaw| panic!("{}", flaw.what));
-    let plan = move |seed| Plan { defect: Some(defect), ..seeds::plan(seed, &smooth.sent) };
+    let plan = move |seed| Plan { defect: Some(defect), ..seeds::plan(seed, &smooth) };
     seeds.map(plan).filter_map(|plan| play(subject, &plan).err()).map(|flaw| flaw.what)
 }
 
@@ -237,7 +238,7 @@ pub fn see<P: Subject + Sync>(
 #[doc(hidden)]
 pub fn story(subject: &impl Subject, seed: u64) -> Vec<String> {
     let smooth = play(subject, &Plan::default()).unwrap_or_else(|flaw| panic!("{}", flaw.what));
-    match play(subject, &seeds::plan(seed, &smooth.sent)) {
+    match play(subject, &seeds::plan(seed, &smooth)) {
         Ok(run) => run.story,
         Err(flaw) => flaw.story,
     }
@@ -256,15 +257,15 @@ impl<P: Subject + Sync> Proof<'_, P> {
     /// Plays every trouble once, and finds out where each of them can crash.
     fn explore(&mut self) {
         let smooth = self.base(&Plan::default());
-        for sent in 1..=smooth.sent.len() {
-            self.base(&Plan { cancel_after: Some(sent), ..Plan::default() });
+        for commits in 1..=smooth.commits {
+            self.base(&Plan { cancel_after: Some(commits), ..Plan::default() });
         }
         let mut undone = Vec::new();
         for step in smooth.sent.iter().map(|sent| &sent.step) {
             for kind in TroubleKind::OF_ACTIONS {
                 let trouble = Trouble { step: step.clone(), side: Side::Action, kind };
                 let plan = Plan::default().with(trouble);
-                let run = self.base(&plan);
+                let run = self.base_and_cancels(&plan);
                 if kind == TroubleKind::Rejected {
                     note_undone(&plan, &run, &mut undone);
                 }
@@ -273,9 +274,17 @@ impl<P: Subject + Sync> Proof<'_, P> {
         for (step, turned_back) in undone {
             for kind in TroubleKind::OF_COMPENSATIONS {
                 let trouble = Trouble { step: step.clone(), side: Side::Compensation, kind };
-                self.base(&turned_back.with(trouble));
+                self.base_and_cancels(&turned_back.with(trouble));
             }
         }
+    }
+
+    /// As [`base`](Self::base), and plans to play it with a cancel after each commit.
+    fn base_and_cancels(&mut self, plan: &Plan) -> Run {
+        let run = self.base(plan);
+        let cancels = (1..=run.commits).map(Some);
+        self.plans.extend(cancels.map(|cancel_after| Plan { cancel_after, ..plan.clone() }));
+        run
     }
 
     /// Plays a plan, and plans to play it with a crash, a failure, and a second crash at each point that it has.

@@ -11,7 +11,7 @@ use crate::{Moment, Operation};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) troubles: Vec<Trouble>,
-    /// Somebody wants the saga undone once so many different commands were sent.
+    /// Somebody wants the saga undone once there were so many commits of it.
     pub(super) cancel_after: Option<usize>,
     pub(super) faults: Vec<Fault>,
     /// A second orchestrator shares the work.
@@ -86,11 +86,8 @@ impl Plan {
     /// Returns what of this went wrong, without saying when.
     pub(super) fn classes(&self) -> impl Iterator<Item = String> {
         let troubles = self.troubles.iter().map(ToString::to_string);
-        troubles.chain(self.cancel()).chain(self.faults.iter().map(Fault::class))
-    }
-
-    fn cancel(&self) -> Option<String> {
-        self.cancel_after.map(|sent| format!("a cancel after command {sent}"))
+        let cancel = self.cancel_after.map(|_| "a cancel".to_owned());
+        troubles.chain(cancel).chain(self.faults.iter().map(Fault::class))
     }
 
     /// Returns this plan with more faults.
@@ -104,7 +101,7 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let troubles = self.troubles.iter().map(ToString::to_string);
-        let cancel = self.cancel();
+        let cancel = self.cancel_after.map(|commits| format!("a cancel after commit {commits}"));
         let faults = self.faults.iter().map(ToString::to_string);
         let spare = self.has_spare.then(|| "there are two orchestrators".to_owned());
         let noise = self.noise.map(|seed| format!("noise {seed}"));

@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) status: Status,
     pub(super) sent: Vec<Sent>,
     pub(super) seen: Seen,
+    /// How many commits of the saga there were.
+    pub(super) commits: usize,
     /// All that happened, in order.
     pub(super) story: Vec<String>,
     /// How often each service called, in its first life.
@@ -85,7 +87,8 @@ async fn play_in<P: Subject>(subject: &P, plan: &Plan, scene: &Scene) -> Result<
         (Service::Participants, &participants.first),
     ];
     let calls = calls.into_iter().flat_map(|(service, faults)| calls_of(service, faults)).collect();
-    Ok(Run { status, sent: scene.sent(), seen: scene.seen(), story: scene.story(), calls })
+    let (sent, seen, commits, story) = (scene.sent(), scene.seen(), scene.commits(), scene.story());
+    Ok(Run { status, sent, seen, commits, story, calls })
 }
 
 fn calls_of(
@@ -121,8 +124,8 @@ impl Client<'_> {
             Ok(engine.start_as(SAGA, key, world.subject.data()).await?.saga())
         });
         let saga = saga.await?;
-        if let Some(sent) = plan.cancel_after {
-            self.cancel(saga, sent).await?;
+        if let Some(commits) = plan.cancel_after {
+            self.cancel(saga, commits).await?;
         }
         let mut status = self.outcome(saga).await?;
         self.scene.over();
@@ -152,11 +155,11 @@ impl Client<'_> {
         Ok((status, history))
     }
 
-    /// Wants the saga undone as soon as so many commands were sent, or it is over.
-    async fn cancel(&self, saga: SagaId, sent: usize) -> Result<(), String> {
+    /// Wants the saga undone as soon as there were so many commits of it, or it is over.
+    async fn cancel(&self, saga: SagaId, commits: usize) -> Result<(), String> {
         tokio::select! {
             biased;
-            () = self.scene.has_sent(sent) => {}
+            () = self.scene.has_committed(commits) => {}
             over = self.outcome(saga) => drop(over?),
         }
         self.scene.tell("somebody wants it undone");

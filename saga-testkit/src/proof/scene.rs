@@ -33,8 +33,8 @@ pub(super) struct Scene {
     shared: Arc<Mutex<Shared>>,
     /// Closed once the saga has come to rest: who waits for that goes on in the order in which they came.
     under_way: Arc<Semaphore>,
-    /// How many commands were sent so far.
-    sent: Arc<watch::Sender<usize>>,
+    /// How many commits of the saga there were so far.
+    commits: Arc<watch::Sender<usize>>,
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +112,7 @@ impl Scene {
             definition: Arc::clone(definition),
             shared: Arc::new(Mutex::new(shared)),
             under_way: Arc::new(Semaphore::new(0)),
-            sent: Arc::new(watch::Sender::new(0)),
+            commits: Arc::new(watch::Sender::new(0)),
         }
     }
 
@@ -155,10 +155,20 @@ impl Scene {
         let _ = self.under_way.acquire().await;
     }
 
-    /// Waits until so many different commands were sent.
-    pub(super) async fn has_sent(&self, commands: usize) {
-        let mut sent = self.sent.subscribe();
-        sent.wait_for(|sent| *sent >= commands).await.expect("the scene keeps the sender");
+    /// Notes commits of the saga.
+    pub(super) fn committed(&self, commits: usize) {
+        self.commits.send_modify(|all| *all += commits);
+    }
+
+    /// Returns how many commits of the saga there were.
+    pub(super) fn commits(&self) -> usize {
+        *self.commits.borrow()
+    }
+
+    /// Waits until there were so many commits of the saga.
+    pub(super) async fn has_committed(&self, commits: usize) {
+        let mut all = self.commits.subscribe();
+        all.wait_for(|all| *all >= commits).await.expect("the scene keeps the sender");
     }
 
     /// Notes that a command is sent, and returns what is wrong with it.
@@ -174,8 +184,6 @@ impl Scene {
             shared.seen.repeated_commands += 1;
         } else {
             shared.order.push(command.id);
-            let commands = shared.order.len();
-            self.sent.send_replace(commands);
         }
         let wrong = |it: &&Trouble| it.step == headers.step && it.side == side;
         shared.troubles.iter().find(wrong).map(|trouble| trouble.kind)

@@ -7,17 +7,16 @@ use saga_core::StepName;
 use super::MOMENTS;
 use super::dice::Dice;
 use super::plan::{Deed, Fault, Plan, Service};
-use super::play::{Flaw, play};
-use super::scene::Sent;
+use super::play::{Flaw, Run, play};
 use super::subject::Subject;
 use super::trouble::{Side, Trouble, TroubleKind};
 use crate::Operation;
 
-/// Makes the plan of a seed for a saga that sends these commands if nothing goes wrong.
-pub(super) fn plan(seed: u64, smooth: &[Sent]) -> Plan {
+/// Makes the plan of a seed for a saga that goes like this if nothing goes wrong.
+pub(super) fn plan(seed: u64, smooth: &Run) -> Plan {
     let mut dice = Dice::new(seed);
     let mut troubles = Vec::new();
-    for step in smooth.iter().map(|sent| &sent.step) {
+    for step in smooth.sent.iter().map(|sent| &sent.step) {
         if dice.one_in(4) {
             troubles.push(trouble(step, Side::Action, &TroubleKind::OF_ACTIONS, &mut dice));
         }
@@ -30,9 +29,10 @@ pub(super) fn plan(seed: u64, smooth: &[Sent]) -> Plan {
             ));
         }
     }
-    let commands = u64::try_from(smooth.len()).expect("fits");
+    // What goes wrong takes more commits.
+    let commits = 2 * u64::try_from(smooth.commits).expect("fits");
     let cancel_after =
-        dice.one_in(5).then(|| usize::try_from(1 + dice.below(commands)).expect("fits"));
+        dice.one_in(5).then(|| usize::try_from(1 + dice.below(commits)).expect("fits"));
     let faults = (0..dice.below(5)).map(|_| fault(&mut dice)).collect();
     let has_spare = dice.one_in(2);
     let noise = dice.one_in(2).then(|| dice.next());

@@ -112,6 +112,7 @@ impl<S: SagaStore> SagaStore for Witness<S> {
             audit.enqueued(&rows);
             audit.deleted(&sent);
         });
+        self.scene.committed(commits.len());
         Ok(())
     }
 
