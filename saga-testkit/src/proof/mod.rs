@@ -68,7 +68,7 @@ const SEED: &str = "SAGA_SEED";
 ///
 /// Each participant runs in a service of its own, also one that is [local](saga_core::EngineBuilder::local) in yours: what is
 /// proved is the definition with its handlers, and that it is local or not makes no difference to them. A saga must end
-/// within a day of simulated time. A saga of four steps takes some 18,000 runs and half a minute on two processors.
+/// within a day of simulated time. A saga of four steps takes some 19,000 runs and half a minute on two processors.
 ///
 /// The report names what went wrong in how many runs, and the steps that no run has asked for. Print it, and let the
 /// test fail if something was [never seen](Report::unseen).
