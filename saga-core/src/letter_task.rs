@@ -99,7 +99,7 @@ impl LetterTask {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Refused`] if the task does not say who
+    /// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Unexplained`] if the task does not say who
     /// asks for it and why.
     pub async fn run(
         &self,
@@ -108,8 +108,7 @@ impl LetterTask {
     ) -> Result<LetterReport, StoreError> {
         let LetterOperation { by, reason, action } = &self.operation;
         if by.trim().is_empty() || reason.trim().is_empty() {
-            let source = "say who asks for it and why: both go on record".into();
-            return Err(StoreError::Refused { operation: action.as_str(), source });
+            return Err(StoreError::Unexplained { operation: action.as_str() });
         }
         let mut report = LetterReport::default();
         let (mut after, mut at) = (None, Duration::ZERO);

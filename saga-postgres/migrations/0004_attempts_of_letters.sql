@@ -4,8 +4,8 @@ alter table {schema}.dead_letter
     add column attempts int not null default 0;
 
 -- Sets messages aside. One that was set aside before keeps its id and its bytes; unless it only
--- waits, it has failed again, and nobody has asked for it since. Its attempts add up, but not those of
--- a commit that is made once more.
+-- waits, it has failed again, and nobody has asked for it since. Its attempts add up, but not if it is
+-- the first commit that is made once more.
 create function {schema}.keep_dead_letters(
     ids uuid[], consumers text[], topics text[], partitions int[], offsets bigint[],
     produced_ats timestamptz[], keys bytea[], bodies bytea[], reasons text[], details text[],

@@ -166,11 +166,29 @@ macro_rules! letter {
     };
 }
 
+/// How large a letter is, of the table or the statement that is called so.
+macro_rules! bytes {
+    ($letter:literal) => {
+        concat!(
+            "octet_length(",
+            $letter,
+            ".key) + octet_length(",
+            $letter,
+            ".value) \
+            + (select coalesce(sum(octet_length(v)), 0) from unnest(",
+            $letter,
+            ".header_values) v)"
+        )
+    };
+}
+
 /// A letter that waits is due if no letter of its key is before it.
 const REDRIVEN: &str = concat!(
-    "with due as (select l.id, l.redrive_at, octet_length(l.value) as bytes from {schema}.dead_letter l \
+    "with due as (select l.id, l.redrive_at, ",
+    bytes!("l"),
+    " as bytes from {schema}.dead_letter l \
         where l.consumer = $1 and l.redrive_at <= now() and l.redrives < l.redrives_max \
-        and l.partition = any ($2) and not (l.waits and exists (\
+        and l.partition = any ($2) and not (l.waits and l.key <> '' and exists (\
             select from {schema}.dead_letter e \
             where e.consumer = l.consumer and e.topic = l.topic and e.partition = l.partition \
             and sha256(e.key) = sha256(l.key) and e.\"offset\" < l.\"offset\")) \
@@ -195,7 +213,9 @@ const HELD: &str = "select distinct on (topic, partition, sha256(key)) \
     order by topic, partition, sha256(key), \"offset\"";
 
 const LETTERS: &str = concat!(
-    "with page as (select d.id, octet_length(d.value) as bytes from {schema}.dead_letter d \
+    "with page as (select d.id, ",
+    bytes!("d"),
+    " as bytes from {schema}.dead_letter d \
         where ($1::uuid is null or d.id = $1) and ($2::text is null or d.consumer = $2) \
         and ($3::text is null or d.topic = $3) and ($4::bytea is null or d.key = $4) \
         and ($5::text is null or d.reason = $5) and d.id > $6 order by d.id limit $7), \

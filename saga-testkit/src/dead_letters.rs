@@ -159,6 +159,13 @@ where
     set_aside(store, all).await;
     assert_eq!(redriven(store, HOUR).await, [], "two wait behind the first");
 
+    let keyless = |letter| DeadLetter { key: Bytes::new(), ..letter };
+    let (before, free) = (keyless(dead_letter(13)), keyless(waiting(14)));
+    set_aside(store, vec![before.clone(), free.clone()]).await;
+    assert_eq!(ids(&redriven(store, HOUR).await), [free.id], "without a key it waits for nobody");
+    let both = [before.id, free.id].map(|id| (id, Duration::ZERO));
+    operate(store, LetterAction::Discard, &both).await;
+
     operate(store, LetterAction::Discard, &[(first.id, Duration::ZERO)]).await;
     for expected in [second, third] {
         let ids: Vec<_> = redriven(store, HOUR).await.iter().map(|it| it.id).collect();
@@ -338,8 +345,12 @@ async fn operate(
 
 /// Makes letters of which two are more than go through somebody's memory at once.
 fn large_letters() -> Vec<DeadLetter> {
-    let value = Bytes::from(vec![7; LETTER_BYTES_MAX / 2 + 1]);
-    (1..=5).map(|offset| DeadLetter { value: value.clone(), ..dead_letter(offset) }).collect()
+    // Each part of them counts.
+    let bytes = Bytes::from(vec![7; LETTER_BYTES_MAX / 6 + 1]);
+    let headers = vec![("large".to_owned(), bytes.clone())];
+    let parts = || DeadLetter { key: bytes.clone(), value: bytes.clone(), ..dead_letter(0) };
+    let large = |offset| DeadLetter { offset, headers: headers.clone(), ..parts() };
+    (1..=5).map(large).collect()
 }
 
 async fn set_aside<S: Inbox>(store: &S, dead_letters: Vec<DeadLetter>) {

@@ -29,6 +29,7 @@ pub trait Fixture: Send + Sync + 'static {
     /// Returns the keys that were written and committed, in any order.
     fn effects(&self) -> impl Future<Output = Vec<String>> + Send;
 
-    /// Returns the messages that the store has set aside, in any order.
+    /// Returns the messages that the store has set aside, in any order: all of them, where a page of
+    /// [`DeadLetters::letters`](saga_core::store::DeadLetters::letters) has as many as fit.
     fn dead_letters(&self) -> impl Future<Output = Vec<DeadLetter>> + Send;
 }

@@ -15,7 +15,7 @@ use crate::{MessageId, ParticipantName, StoreError, Timestamp, Topic};
 /// How often a letter is handed out after it was asked for once: a process may die with it.
 pub const REDRIVE_TRIES: u32 = 3;
 
-/// So many bytes of letters are handed out or listed at once, give or take one letter.
+/// So many bytes of letters are handed out or listed at once, give or take one letter: their keys, values and headers.
 pub const LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Who is said to have set aside what was set aside before that was kept. Nobody would take such a letter back.
@@ -50,8 +50,11 @@ pub struct DeadLetter {
     pub reason: String,
     /// What was found, for a person.
     pub detail: String,
-    /// How often it was tried to handle it, in all, before it was set aside; 0 for what is no message at all. Tries together
-    /// with others are not counted, and one that is received again after a crash may add to it.
+    /// How often it was tried to handle it: the tries of each time that it was set aside, added up. 0 if it was not tried, for
+    /// it is no message for this consumer, or waits for another one, or if that is not known.
+    ///
+    /// It is for a person, and not exact: tries together with others, and those that an outage cut off, are not counted,
+    /// and those before a commit whose outcome was not known may count twice.
     pub attempts: u32,
     /// True if it comes back by itself, once those of its key before it are settled: nothing is wrong with it, or it
     /// failed only once and may succeed.
@@ -122,7 +125,7 @@ pub trait Redrive: Send + Sync + 'static {
     /// Hands out up to `limit` letters of a consumer that were received in some partitions and are due.
     ///
     /// Due is a letter that was asked for, at most [`REDRIVE_TRIES`] times for each time that it was
-    /// asked for, or that [waits](DeadLetter::waits) and is the first of its key. A letter that is
+    /// asked for, or that [waits](DeadLetter::waits) and is the first of its key, or has none. A letter that is
     /// handed out is not due again within `lease`. No further one is handed out once [`LETTER_BYTES_MAX`] is reached.
     ///
     /// # Errors

@@ -40,6 +40,12 @@ pub enum StoreError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A person wants something done and does not say who they are and why, which goes on record. Nothing was done.
+    #[error("say who asks for {operation} and why: both go on record")]
+    Unexplained {
+        /// What was asked for.
+        operation: &'static str,
+    },
 }
 
 impl StoreError {
@@ -48,7 +54,10 @@ impl StoreError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Conflict | Self::Unavailable { .. } => true,
-            Self::Refused { .. } | Self::Corrupt { .. } | Self::Configuration { .. } => false,
+            Self::Refused { .. }
+            | Self::Corrupt { .. }
+            | Self::Configuration { .. }
+            | Self::Unexplained { .. } => false,
         }
     }
 }

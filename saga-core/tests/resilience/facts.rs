@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use bytes::Bytes;
 use saga_core::message::{Envelope, Kind};
 use saga_core::store::{DeadLetter, LetterFilter, Purge as _};
 use saga_core::transport::{Received, Record, Subscription};
@@ -313,6 +314,27 @@ async fn facts_wait_behind_one_that_was_not_handled_and_come_back_in_order() {
     back.await.expect("what waited comes back");
     let ada: Vec<_> = effects(&db).into_iter().filter(|it| it.contains(" a-")).collect();
     assert_eq!(ada, ["placed a-0", "placed a-1", "paid a-1", "placed a-2"]);
+}
+
+/// I11: a fact without a key waits for nobody, and comes back by itself like any other.
+#[tokio::test(start_paused = true)]
+async fn a_fact_without_a_key_comes_back_by_itself() {
+    let (transport, db, notes) = (MemoryTransport::new(), database(), Notes::default());
+    let _running = summary(&notes, db.clone(), &transport);
+    let keyless = |order, trouble| {
+        let (key, partition) = (Bytes::new(), Some(0));
+        Record { key, partition, ..placed("ada", order, trouble) }
+    };
+    publish(&transport, vec![keyless("o-1", "panic"), keyless("o-2", "bug")]).await;
+    until("one is given up, and one comes back", || letters(&db).len() == 2).await;
+    notes.is_mended.store(true, SeqCst);
+    let back = timeout(Duration::from_mins(1), async {
+        while letters(&db).len() > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    back.await.expect("it comes back");
+    assert_eq!(effects(&db), ["placed o-2"]);
 }
 
 /// F01, F03, I4: the process dies, or its database fails, before or after each write.

@@ -148,8 +148,16 @@ impl Fixture for Fresh {
     }
 
     async fn dead_letters(&self) -> Vec<DeadLetter> {
-        let letters = self.store.letters(&LetterFilter::all(), None, 1_000_000).await;
-        letters.expect("read the dead letters")
+        let mut letters: Vec<DeadLetter> = Vec::new();
+        loop {
+            let after = letters.last().map(|letter| letter.id);
+            let page = self.store.letters(&LetterFilter::all(), after, 1_000_000).await;
+            let page = page.expect("read the dead letters");
+            if page.is_empty() {
+                return letters;
+            }
+            letters.extend(page);
+        }
     }
 }
 

@@ -59,7 +59,7 @@ const SEED: &str = "SAGA_SEED";
 /// and each of these again with a crash before and after each durable write, publication and acknowledgement
 /// of the orchestrator and of the participants, with a second crash while the first is recovered
 /// from, and with a failure instead whose outcome is unknown. A saga that any of this befalls is cancelled as well, after
-/// each of its commits. One that parks is tried again once the trouble is over.
+/// each of its commits until it comes to rest. One that parks is tried again once the trouble is over.
 ///
 /// After each run it must hold that the saga has ended once; that each step has one outcome; that no command was
 /// carried out twice, or after its compensation; that a completed saga has undone nothing, and a compensated one

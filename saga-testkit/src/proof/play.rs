@@ -20,7 +20,7 @@ use crate::{Faults, Operation};
 
 /// Simulated time in which every saga must end.
 const PATIENCE: Duration = Duration::from_hours(24);
-/// Simulated time after the last answer that may come late, in which nothing may happen to the saga any more.
+/// Simulated time after the last answer that may come late, and after all was heard, in which nothing may happen any more.
 const AFTERMATH: Duration = Duration::from_secs(5);
 /// Simulated time in which what was committed must be sent and deleted, also by one that stood still, and in which
 /// those who only listen must have heard of it.
@@ -35,7 +35,7 @@ pub(super) struct Run {
     pub(super) status: Status,
     pub(super) sent: Vec<Sent>,
     pub(super) seen: Seen,
-    /// How many commits of the saga there were.
+    /// How many commits of the saga there were when it came to rest first.
     pub(super) commits: usize,
     /// All that happened, in order.
     pub(super) story: Vec<String>,
@@ -151,6 +151,8 @@ impl Client<'_> {
         };
         // What never is finds its judge.
         let _ = tokio::time::timeout(UNTIL_HEARD, heard).await;
+        // Nor may it be heard of twice.
+        tokio::time::sleep(AFTERMATH).await;
         let history = self.ask(async |engine| engine.history(saga).await).await?;
         Ok((status, history))
     }

@@ -49,6 +49,7 @@ struct Shared {
     seen: Seen,
     noise: Option<Dice>,
     audit: Audit,
+    commits_to_rest: Option<usize>,
 }
 
 /// A command, as it was sent first.
@@ -144,8 +145,10 @@ impl Scene {
         [delay(3), delay(8)]
     }
 
-    /// Lets arrive what was held back.
+    /// Lets arrive what was held back, for the saga has come to rest.
     pub(super) fn over(&self) {
+        let commits = *self.commits.borrow();
+        self.shared().commits_to_rest.get_or_insert(commits);
         self.under_way.close();
     }
 
@@ -160,9 +163,9 @@ impl Scene {
         self.commits.send_modify(|all| *all += commits);
     }
 
-    /// Returns how many commits of the saga there were.
+    /// Returns how many commits of the saga there were when it came to rest first.
     pub(super) fn commits(&self) -> usize {
-        *self.commits.borrow()
+        self.shared().commits_to_rest.unwrap_or_default()
     }
 
     /// Waits until there were so many commits of the saga.

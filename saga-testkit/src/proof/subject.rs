@@ -30,7 +30,8 @@ pub trait Subject {
     /// Says what is wrong with the participants' database once the saga has ended so.
     ///
     /// Who handles facts hears of them after the saga's end, so what is wrong is a flaw only if it stays wrong: this is
-    /// asked again every second, for five minutes of the run's time.
+    /// asked again every second, for five minutes of the run's time. Return what is wrong rather than panic, for that prints
+    /// it each time.
     ///
     /// # Errors
     ///

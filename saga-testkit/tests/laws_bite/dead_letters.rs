@@ -13,7 +13,7 @@ crate::bites! {
     a_settled_letter_is_gone_and_one_set_aside_again_is_not:
         SettlesNothing SettlesWhatFailedAgain ForgetsTries CountsACommitTwice;
     a_letter_that_waits_comes_after_those_before_it:
-        RedrivesInAnyOrder DiscardsNothing;
+        RedrivesInAnyOrder RedrivesNoneWithoutAKey DiscardsNothing;
     a_held_key_is_told_with_its_first_letter:
         HoldsNothing HoldsByTheLast HoldsWithoutAKey HoldsForAnybody;
     letters_are_listed_in_pages:

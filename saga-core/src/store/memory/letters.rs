@@ -34,7 +34,7 @@ impl Letters {
         if let Some(known) = self.letters.get_mut(&place) {
             let known = &mut known.letter;
             if !letter.waits {
-                // A commit that is made once more adds nothing.
+                // It is the first one's commit that is made once more, if nobody has read it since.
                 let earlier = if letter.id == known.id { 0 } else { known.attempts };
                 known.attempts = letter.attempts.saturating_add(earlier);
                 known.reason = letter.reason;
@@ -83,7 +83,7 @@ impl Letters {
                 && partitions.contains(&letter.partition)
                 && letter.redrives < it.redrives_max
                 && letter.redrive_at.is_some_and(|at| at <= now)
-                && (!letter.waits || held.contains(&held_by(letter)))
+                && (!letter.waits || letter.key.is_empty() || held.contains(&held_by(letter)))
         });
         let mut due: Vec<_> = due.map(|it| &mut it.letter).collect();
         due.sort_by_key(|letter| letter.redrive_at);
@@ -150,17 +150,18 @@ impl Letters {
     }
 }
 
-/// The key of a letter, as if it was the first of it.
 /// Returns what says, letter after letter, whether it may still go along.
 fn room() -> impl FnMut(&DeadLetter) -> bool {
     let mut bytes = 0;
     move |letter| {
         let has_room = bytes < LETTER_BYTES_MAX;
-        bytes += letter.value.len();
+        let headers = letter.headers.iter().map(|(_, value)| value.len());
+        bytes += letter.key.len() + letter.value.len() + headers.sum::<usize>();
         has_room
     }
 }
 
+/// The key of a letter, as if it was the first of it.
 fn held_by(letter: &DeadLetter) -> HeldKey {
     HeldKey {
         topic: letter.topic.clone(),

@@ -50,6 +50,9 @@ impl Redrive for Broken {
                 letters.extend(more);
             }
         }
+        if self.has(Defect::RedrivesNoneWithoutAKey) {
+            letters.retain(|letter| !letter.key.is_empty());
+        }
         if self.has(Defect::CountsNoRedrives) {
             letters.iter_mut().for_each(|letter| letter.redrives = 0);
         }

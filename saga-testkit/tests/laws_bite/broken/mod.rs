@@ -114,6 +114,7 @@ pub(crate) enum Defect {
     RedrivesForEver,
     RedrivesFromAnywhere,
     RedrivesInAnyOrder,
+    RedrivesNoneWithoutAKey,
     RedrivesToAnybody,
     RedrivesUnasked,
     RedrivesWithoutALease,
