@@ -116,6 +116,8 @@ fn class(stage: Stage, code: &str) -> Class {
         // 25P02 aborted transaction: a handler went on after an error of the database. P0: what a
         // function or trigger of the application raised; it would again.
         "25P02" => Class::Refused,
+        // What a deferred trigger of the application raised; it would again, whatever its code.
+        _ if stage == Stage::Commit && !is_of_the_server(code) => Class::Refused,
         // 26000 and 42P05: a statement that was prepared on another server connection.
         "26000" | "42P05" => Class::Configuration(POOLER),
         // 42501 insufficient privilege.
@@ -136,6 +138,12 @@ fn class(stage: Stage, code: &str) -> Class {
             _ => Class::Unavailable,
         },
     }
+}
+
+/// Returns true for what the server says of itself, and not of what it was asked to commit.
+fn is_of_the_server(code: &str) -> bool {
+    const CLASSES: [&str; 8] = ["08", "25", "40", "53", "57", "58", "XX", ""];
+    code == "55P03" || CLASSES.contains(&code.get(..2).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -166,6 +174,12 @@ mod tests {
     #[test]
     fn a_deferred_constraint_of_the_application_is_no_conflict() {
         assert_eq!(class(Stage::Commit, "23505"), Class::Refused);
+        for code in ["AB001", "42501", "42P01", "2F002", "38000", "P0001", "55000"] {
+            assert_eq!(class(Stage::Commit, code), Class::Refused, "{code}");
+        }
+        for code in ["", "08006", "25006", "40003", "53100", "55P03", "57014", "57P01", "XX000"] {
+            assert_eq!(class(Stage::Commit, code), Class::Unavailable, "{code}");
+        }
         assert_eq!(class(Stage::Commit, "40001"), Class::Conflict);
     }
 }

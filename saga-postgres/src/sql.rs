@@ -175,9 +175,11 @@ macro_rules! bytes {
             ".key) + octet_length(",
             $letter,
             ".value) \
-            + (select coalesce(sum(octet_length(v)), 0) from unnest(",
+            + (select coalesce(sum(octet_length(h.name) + octet_length(h.value) + 64), 0) from unnest(",
             $letter,
-            ".header_values) v)"
+            ".header_names, ",
+            $letter,
+            ".header_values) h (name, value))"
         )
     };
 }

@@ -419,7 +419,9 @@ impl Worker {
         is_redriven: bool,
     ) -> Result<Option<Start>, Broken> {
         let Some(start) = self.registry.trigger(&fact.message_type) else {
-            return Ok(None);
+            // What was set aside is of ours, or was of another version.
+            let nothing = || Broken(format!("no saga starts on `{}` here", fact.message_type));
+            return if is_redriven { Err(nothing()) } else { Ok(None) };
         };
         let Some(definition) = self.registry.latest(&start.saga) else {
             return Ok(None);

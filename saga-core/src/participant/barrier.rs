@@ -78,8 +78,9 @@ impl Barrier {
         if let Some(recorded) = self.known.get(&command.id) {
             return Ruling::Answer(Arc::new(recorded.clone()));
         }
-        // What it compensates is as old: all ids of a saga begin with the saga's time.
-        if self.purged_below.is_some_and(|below| command.id < below) {
+        // All ids of a saga begin with the saga's time, so what a sound one compensates is as old.
+        let is_old = |id| self.purged_below.is_some_and(|below| id < below);
+        if is_old(command.id) || command.compensates().is_some_and(is_old) {
             return Ruling::Forgotten;
         }
         let Some(compensated) = command.compensates() else {

@@ -225,6 +225,10 @@ impl<S: Inbox> Service<S> {
                     let name = &self.participant.name;
                     messages.push(Incoming::new(name, envelope, delivery, letter));
                 }
+                Ok(None) if letter.is_some() => {
+                    // Another version handled it. It is handed out again, as often as any, and then rests.
+                    warn!(letter = ?letter, topic = %delivery.position.topic, "no handler for a message that was redriven");
+                }
                 Ok(None) => self.done.push(Origin::new(letter, delivery.position)),
                 Err((reason, detail)) => {
                     set_aside.push(Origin::new(letter, delivery.position.clone()));

@@ -6,13 +6,17 @@ use saga_core::message::{Envelope, Kind, Outcome};
 use saga_core::store::Purge as _;
 use saga_core::transport::{Received, Subscription};
 use saga_core::{
-    Clock as _, IdempotencyKey, MemoryStore, MemoryTransport, MessageId, Retention,
-    RetentionPolicy, Status, Subscriber as _, SystemClock, Transport as _,
+    Clock as _, HandleExternal, HandlerResult, IdempotencyKey, MemoryStore, MemoryTransport,
+    MessageId, Participant, Reply, Retention, RetentionPolicy, Status, Subscriber as _,
+    SystemClock, Transport as _,
 };
 use saga_testkit::ManualClock;
 use tokio::time::timeout;
+use uuid::Uuid;
 
-use crate::support::{Db, SHOP, STOCK, Shop, bank, ended, engine, key, order, place, stock};
+use crate::support::{
+    Db, Done, Release, Reserve, SHOP, STOCK, Shop, bank, ended, engine, key, order, place, stock,
+};
 use crate::{command, database, send, until_done};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -78,6 +82,40 @@ async fn a_compensation_whose_record_was_purged_parks_its_saga() {
     let why = format!("{:?}", view.failure());
     assert!(why.contains("older than what the inbox remembers"), "{why}");
     assert_eq!(db.read(Clone::clone), ["reserve o-1"], "what nobody decided stays as it is");
+}
+
+/// Undoes whatever it is asked to.
+struct Obliging;
+
+impl HandleExternal<Release> for Obliging {
+    async fn call(&self, _: Release, _: IdempotencyKey) -> HandlerResult<Done> {
+        Ok(Reply::succeeded(Done {}))
+    }
+}
+
+/// Makes the id of a message that is sent in two hours.
+fn id_in_two_hours() -> MessageId {
+    let micros = (SystemClock::new().now() + 2 * HOUR).as_micros();
+    let millis = u64::try_from(micros / 1_000).expect("it is after 1970");
+    MessageId(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, millis / 1_000, 0)))
+}
+
+/// F34, I12: a sound one is as old as what it compensates.
+#[tokio::test]
+async fn a_forged_compensation_of_what_is_forgotten_holds_up_no_sound_command() {
+    let (transport, db, shop) = (MemoryTransport::new(), database(), Shop::default());
+    let forgotten = MessageId::now();
+    two_hours_later(&db).purge_inbox(HOUR, 10).await.expect("purge");
+    let body = r#"{"order":"o-1","trouble":""}"#;
+    let forged = command(id_in_two_hours(), "Release", Some(forgotten), body);
+    send(&transport, vec![forged, command(id_in_two_hours(), "Reserve", None, body)]).await;
+    let stock = Participant::builder(STOCK).handle::<Reserve>(shop);
+    let stock = stock.handle_external::<Release>(Obliging).build().expect("sound");
+    let _running = stock.start(db.clone(), transport.clone());
+    until_done(&db, "reserve o-1").await;
+    let outcome = reply(&transport).await;
+    let Outcome::FailedPermanently(why) = outcome else { panic!("not refused: {outcome:?}") };
+    assert!(why.contains("older than what the inbox remembers"), "{why}");
 }
 
 #[tokio::test]

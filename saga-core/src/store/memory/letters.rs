@@ -155,7 +155,8 @@ fn room() -> impl FnMut(&DeadLetter) -> bool {
     let mut bytes = 0;
     move |letter| {
         let has_room = bytes < LETTER_BYTES_MAX;
-        let headers = letter.headers.iter().map(|(_, value)| value.len());
+        // One that is empty takes memory as well.
+        let headers = letter.headers.iter().map(|(name, value)| name.len() + value.len() + 64);
         bytes += letter.key.len() + letter.value.len() + headers.sum::<usize>();
         has_room
     }
